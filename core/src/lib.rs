@@ -1,0 +1,38 @@
+//! The proof-of-work core of TensorCash, bit-exact with the node and free of an operating system.
+//!
+//! One decode step of a language model becomes one token ([`sampler`]) whose draw is the SHA-256
+//! of the mining context ([`preimage`]); 256 steps with their evidence become a window
+//! ([`window`]), a finished window a proof ([`proof`]) that is a block solution, a share, an audit
+//! record or nothing ([`classify`]).
+//!
+//! The crate is `no_std`; without features it needs no allocator either. `alloc` adds owned
+//! records and the plain sampler, `json` the payload door for JSON text, `std` both.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod classify;
+pub mod context;
+pub mod door;
+pub mod evidence;
+pub mod header;
+pub mod interval;
+pub mod math;
+#[cfg(feature = "alloc")]
+pub mod plain;
+pub mod precision;
+pub mod preimage;
+pub mod proof;
+pub mod replay;
+pub mod row;
+pub mod rows;
+pub mod sampler;
+pub mod select;
+pub mod selfcheck;
+pub mod target;
+pub mod units;
+pub mod window;

@@ -1,0 +1,173 @@
+//! A list of 32-bit words, token ids or floats, wherever its bytes happen to lie. Floats are
+//! carried as bit patterns: NaN payloads and signs of zero survive. Lists of lists live in
+//! [`super::rows`].
+
+/// A borrowed list of 32-bit words.
+///
+/// Which kind of number the words are is known by the field that holds them; every accessor works
+/// on every variant.
+#[derive(Debug, Clone, Copy)]
+pub enum Words<'a> {
+    /// Integers in memory.
+    Native(&'a [u32]),
+    /// Floats in memory.
+    Floats(&'a [f32]),
+    /// Little-endian words in a received buffer; bytes after the last whole word do not count.
+    LittleEndian(&'a [u8]),
+}
+
+impl Default for Words<'_> {
+    fn default() -> Self {
+        Self::Native(&[])
+    }
+}
+
+impl<'a> Words<'a> {
+    /// Number of words.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Native(words) => words.len(),
+            Self::Floats(words) => words.len(),
+            Self::LittleEndian(bytes) => bytes.len() / 4,
+        }
+    }
+
+    /// True for a list without words.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Word `i`, or the bit pattern of float `i`.
+    #[must_use]
+    pub fn get(&self, i: usize) -> Option<u32> {
+        match self {
+            Self::Native(words) => words.get(i).copied(),
+            Self::Floats(words) => words.get(i).map(|f| f.to_bits()),
+            Self::LittleEndian(bytes) => {
+                let tail = bytes.get(i.checked_mul(4)?..)?;
+                tail.first_chunk().map(|word| u32::from_le_bytes(*word))
+            }
+        }
+    }
+
+    /// Float `i`.
+    #[must_use]
+    pub fn f32_at(&self, i: usize) -> Option<f32> {
+        self.get(i).map(f32::from_bits)
+    }
+
+    /// All words in order.
+    #[must_use]
+    pub const fn iter(&self) -> WordsIter<'a> {
+        WordsIter { words: *self, next: 0 }
+    }
+
+    /// All words in order, as floats.
+    pub fn iter_f32(&self) -> impl ExactSizeIterator<Item = f32> + 'a {
+        self.iter().map(f32::from_bits)
+    }
+
+    /// The words `start .. start + len`, or none when the list ends before.
+    #[must_use]
+    pub fn slice(&self, start: usize, len: usize) -> Option<Self> {
+        let end = start.checked_add(len)?;
+        Some(match self {
+            Self::Native(words) => Self::Native(words.get(start..end)?),
+            Self::Floats(words) => Self::Floats(words.get(start..end)?),
+            Self::LittleEndian(bytes) => {
+                Self::LittleEndian(bytes.get(start.checked_mul(4)?..end.checked_mul(4)?)?)
+            }
+        })
+    }
+
+    /// Copies the words little-endian to the front of `out`, as many as fit whole.
+    pub(crate) fn copy_le(&self, out: &mut [u8]) {
+        let rooms = out.chunks_exact_mut(4);
+        match self {
+            Self::Native(words) => {
+                rooms
+                    .zip(*words)
+                    .for_each(|(room, word)| room.copy_from_slice(&word.to_le_bytes()));
+            }
+            Self::Floats(words) => {
+                rooms
+                    .zip(*words)
+                    .for_each(|(room, word)| room.copy_from_slice(&word.to_le_bytes()));
+            }
+            Self::LittleEndian(bytes) => {
+                let whole = bytes.len().min(out.len()) / 4 * 4;
+                if let (Some(room), Some(words)) = (out.get_mut(..whole), bytes.get(..whole)) {
+                    room.copy_from_slice(words);
+                }
+            }
+        }
+    }
+}
+
+/// Equal when the bit patterns are, wherever they lie.
+impl PartialEq for Words<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Words<'_> {}
+
+impl<'a> IntoIterator for Words<'a> {
+    type Item = u32;
+    type IntoIter = WordsIter<'a>;
+
+    fn into_iter(self) -> WordsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterator over [`Words`].
+#[derive(Debug, Clone)]
+pub struct WordsIter<'a> {
+    words: Words<'a>,
+    next: usize,
+}
+
+impl Iterator for WordsIter<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let word = self.words.get(self.next)?;
+        self.next += 1;
+        Some(word)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.words.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for WordsIter<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::Words;
+
+    #[test]
+    fn the_same_words_are_equal_wherever_they_lie() {
+        let native = [0x7f80_0001_u32, 0x8000_0000, 1];
+        let floats = native.map(f32::from_bits);
+        let bytes = [1, 0, 0x80, 0x7f, 0, 0, 0, 0x80, 1, 0, 0, 0, 99];
+        let all = [Words::Native(&native), Words::Floats(&floats), Words::LittleEndian(&bytes)];
+        for words in all {
+            assert_eq!(words, all[0]);
+            assert_eq!(words.len(), 3);
+            assert_eq!(words.get(3), None);
+            assert_eq!(words.slice(1, 2), Words::Native(&native[1..]).slice(0, 2));
+            assert_eq!(words.slice(2, 2), None);
+            let mut out = [0xaa; 14];
+            words.copy_le(&mut out);
+            assert_eq!(out[..12], bytes[..12]);
+            assert_eq!(out[12..], [0xaa; 2]);
+        }
+    }
+}
