@@ -29,7 +29,6 @@ pub mod preimage;
 pub mod proof;
 pub mod replay;
 pub mod row;
-pub mod rows;
 pub mod sampler;
 pub mod select;
 pub mod selfcheck;

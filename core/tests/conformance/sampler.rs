@@ -41,8 +41,10 @@ fn units(vectors: &Value, report: &mut Report) {
                 continue;
             }
             "rows" => {
-                report
-                    .skipped("units.rows", "a model of eviction; our pool never evicts (rows.rs)");
+                report.skipped(
+                    "units.rows",
+                    "a model of the reference's evicting pool; ours never evicts (sampler.md §7)",
+                );
                 continue;
             }
             unknown => {

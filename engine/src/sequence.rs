@@ -1,0 +1,168 @@
+//! A mined sequence as a binding holds it: one call per token, a window exchanged every 256.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use tensorpow_core::window::{self, StepError, Window};
+
+use crate::archive::Archive;
+use crate::engine::{BeginRequest, Row, Shared};
+use crate::job::Job;
+use crate::notice::Level;
+use crate::request::EndReason;
+use crate::windows::Full;
+
+thread_local! {
+    /// Working row of the sequences that this thread samples, one after another.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The sequence stopped mining. Its text is unharmed: the inference engine chooses this and all
+/// further tokens with its own sampler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped(StepError);
+
+impl Stopped {
+    /// A short name for counters.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        self.0.label()
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the sequence stopped mining: {}", self.0)
+    }
+}
+
+impl std::error::Error for Stopped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// A mined sequence. Dropping it without [`Sequence::end`] counts as an error of the engine.
+#[derive(Debug)]
+pub struct Sequence {
+    row: Row,
+    mined: window::Sequence,
+    window: Box<Window>,
+    archive: Archive,
+    job: Arc<Job>,
+    vocab: usize,
+    slot_id: i32,
+    stopped: Option<Stopped>,
+    ended: EndReason,
+}
+
+impl Sequence {
+    pub(crate) fn new(
+        row: Row,
+        mined: window::Sequence,
+        job: Job,
+        request: &BeginRequest<'_>,
+    ) -> Self {
+        Self {
+            window: row.shared.windows.take(),
+            row,
+            mined,
+            archive: Archive::of_prompt(request.prompt),
+            job: Arc::new(job),
+            vocab: request.vocab,
+            slot_id: request.slot_id,
+            stopped: None,
+            ended: EndReason::Error,
+        }
+    }
+
+    /// Chooses the next token from the engine's raw logits and records the step. Called once for
+    /// each token the engine keeps. spec: sampler §7
+    ///
+    /// # Errors
+    /// [`Stopped`], from the first row that cannot be mined on.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, Stopped> {
+        if let Some(stopped) = self.stopped {
+            return Err(stopped);
+        }
+        match self.step(logits) {
+            Ok(step) => {
+                self.shared().counters.tokens.add(1);
+                if step.completes_window {
+                    self.hand_over();
+                }
+                Ok(step.token)
+            }
+            Err(why) => Err(self.stop(Stopped(why))),
+        }
+    }
+
+    fn step(&mut self, logits: &[f32]) -> Result<window::Step, StepError> {
+        let Self { mined, window, vocab, .. } = self;
+        let mut with = |scratch: &mut Vec<f32>| {
+            if scratch.len() < *vocab {
+                scratch.resize(*vocab, 0.0);
+            }
+            mined.step(logits, scratch, window)
+        };
+        let shared_row =
+            SCRATCH.try_with(|row| row.try_borrow_mut().ok().map(|mut row| with(&mut row)));
+        // A thread that is ending, or that samples from within sampling, gets a row of its own.
+        shared_row.ok().flatten().unwrap_or_else(|| with(&mut Vec::new()))
+    }
+
+    fn stop(&mut self, stopped: Stopped) -> Stopped {
+        self.stopped = Some(stopped);
+        let shared = self.shared();
+        shared.counters.stopped.add(stopped.label());
+        let (slot, drawn) = (self.slot_id, self.mined.drawn());
+        shared
+            .log
+            .line(Level::Warning, format_args!("slot {slot}, after {drawn} tokens: {stopped}"));
+        stopped
+    }
+
+    /// Exchanges the full window for an empty one; everything else happens on another thread.
+    fn hand_over(&mut self) {
+        let Ok(tokens) = self.window.tokens().try_into() else { return };
+        let prompt = self.archive.clone();
+        self.archive.append(tokens);
+        let shared = Arc::clone(&self.row.shared);
+        if self.window.dead_at().is_some() {
+            // A draw of 1: no verifier takes this window. spec: sampler §4
+            shared.counters.windows.add("dead");
+            self.window.clear();
+            return;
+        }
+        let window = std::mem::replace(&mut self.window, shared.windows.take());
+        shared.windows.offer(Full { window, prompt, job: Arc::clone(&self.job) });
+    }
+
+    /// Ends the sequence; an incomplete window is discarded. spec: sampler §7
+    pub fn end(mut self, reason: EndReason) {
+        self.ended = reason;
+    }
+
+    /// Tokens drawn so far.
+    #[must_use]
+    pub fn drawn(&self) -> u64 {
+        self.mined.drawn()
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.row.shared
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        let window = std::mem::take(&mut self.window);
+        let shared = self.shared();
+        shared.counters.ended.add(self.ended.label());
+        if window.filled() > 0 {
+            shared.counters.partial.add(1);
+        }
+        shared.windows.give_back(window);
+    }
+}
