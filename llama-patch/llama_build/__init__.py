@@ -1,0 +1,1 @@
+"""Builds the patched llama-server and fetches the small test model; behind `../build` and `../model`."""
