@@ -1,0 +1,82 @@
+# tensorpow: the two commands are `make run` and `make test`; `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run server llama model test lint doc bare test-rust test-ffi test-python test-llama \
+  fuzz-check fmt clean
+
+CARGO ?= cargo
+PYTHON ?= python3
+BIN = $(or $(CARGO_TARGET_DIR),target)/release
+# What a run takes beside the defaults, for example ARGS='--keep --prompt "What is a tick?"'.
+ARGS ?=
+# Parts of `make test` to leave out, for example SKIP=llama.
+SKIP ?=
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: server ## A real prompt through a real model: reply, share, verified proof
+	@engine="$$(llama-patch/build)" && model="$$(llama-patch/model)" && \
+	  exec "$(BIN)/tensorpow" quickstart --llama-server "$$engine" --model "$$model" $(ARGS)
+
+server: ## Build the proxy and its command line
+	$(CARGO) build --release -p tensorpow-server
+
+llama: ## Build the patched llama-server (cached by pins)
+	llama-patch/build
+
+model: ## Fetch the small real model (cached, checksum verified)
+	llama-patch/model
+
+test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Everything CI runs
+	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
+
+lint: ## Formatting and lints of every language
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p tensorpow-ffi-c --features cxx --all-targets -- -D warnings
+	.ci/lint-scripts
+
+doc: ## API documentation, without warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bare: ## The core without std, with and without an allocator
+	$(CARGO) check -p tensorpow-core --lib --no-default-features
+	$(CARGO) check -p tensorpow-core --lib --no-default-features --features alloc
+
+test-rust: ## Unit, conformance and integration tests
+	$(CARGO) test --workspace
+
+fuzz-check: ## The fuzz targets compile
+	$(CARGO) check --manifest-path fuzz/Cargo.toml
+
+# A part that SKIP names is printed as skipped.
+ifneq ($(filter ffi,$(SKIP)),)
+test-ffi:
+	@echo "SKIPPED: test-ffi (SKIP=$(SKIP))"
+else
+test-ffi: ## The C and C++ examples, linked in every way
+	ffi-c/tests/examples.sh
+endif
+
+test-python: ## Unit tests of the build tool
+	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header
+
+ifneq ($(filter llama,$(SKIP)),)
+test-llama:
+	@echo "SKIPPED: test-llama (SKIP=$(SKIP))"
+else
+test-llama: server ## The patched llama-server against the stock one, alone and behind the proxy
+	llama-patch/build --stock
+	llama-patch/model
+	$(PYTHON) llama-patch/tests/test_stub.py
+	$(PYTHON) llama-patch/tests/test_hooks.py
+	$(PYTHON) llama-patch/tests/end_to_end.py
+endif
+
+fmt: ## Format the Rust code
+	$(CARGO) fmt --all
+
+clean: ## Remove build results (not the cache of llama.cpp and the model)
+	$(CARGO) clean

@@ -1,0 +1,122 @@
+//! What the proxy knows about itself: liveness, readiness with its reasons, status, metrics.
+//! Readiness is about serving users; what keeps mining from starting is said beside it and never
+//! takes the proxy out of service. spec: proxy §3, §21.1
+
+use super::App;
+use super::engine::Health;
+use super::errors::ApiError;
+use crate::metrics::Gauges;
+use crate::mining::snapshot::{NotMined, Offer};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// GET `/health`: the process lives.
+pub async fn health() -> Json<Value> {
+    Json(json!({ "status": "healthy" }))
+}
+
+/// GET `/ready`: 200 when users can be served, else 503, with every reason by name.
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let mut reasons = Vec::new();
+    if app.draining.load(Ordering::Relaxed) {
+        reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
+    }
+    if app.engine.health() != Health::Up {
+        reasons.push(json!({ "name": "engine", "detail": app.engine.health().as_str() }));
+    }
+    let mining = mining_reason(&app);
+    let body = json!({
+        "ready": reasons.is_empty(),
+        "reasons": reasons,
+        "mining": {
+            "ready": mining.is_none(),
+            "reason": mining.map(NotMined::reason),
+            "source": app.source,
+            "collector": app.collector_endpoint,
+        },
+    });
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// Why the mining model would not be mined at this moment.
+fn mining_reason(app: &App) -> Option<NotMined> {
+    let snapshot = app.context.load();
+    let model = snapshot.mining_model();
+    match snapshot.offer(model.as_deref(), app.limits.job_stale_after) {
+        Offer::Mine(_) => None,
+        Offer::Nothing(reason) => Some(reason),
+        Offer::Audit(_) => Some(NotMined::ModelNotRegistered),
+    }
+}
+
+/// GET `/status`: the reference's keys where they have a meaning here, and ours.
+pub async fn status(State(app): State<Arc<App>>) -> Response {
+    let snapshot = app.context.load();
+    let (job, vdf) = (snapshot.job(), snapshot.vdf());
+    let block_hash = job.map(|job| format!("{:x}", job.parent()));
+    let store = app.store.stats();
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": app.started.elapsed().as_secs(),
+        "context": {
+            "block_hash": block_hash.map(|hash| format!("{}...", &hash[..16])),
+            "request_id": job.map(|job| job.request_id),
+            "height": job.and_then(|job| job.height),
+            "vdf_tick": vdf.map_or(0, |vdf| vdf.tick.0),
+            "has_vdf_proof": vdf.is_some(),
+            "age_seconds": snapshot.job_age().map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
+            "mining_paused": false,
+            "cooldown_remaining_seconds": 0,
+            "expected_model_identifier": snapshot.expected_model_identifier(),
+            "source": app.source,
+            "not_mining": mining_reason(&app).map(NotMined::reason),
+        },
+        "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
+        "proxy": {
+            "active_requests": app.metrics.active_requests(),
+            "target_url": app.engine.url().to_string(),
+            "engine": app.engine.health().as_str(),
+            "proof_version": app.context.settings().proof_version,
+        },
+        "proofs": {
+            "items": store.items,
+            "proofs": store.proofs,
+            "bytes": store.bytes,
+            "collector": app.collector_endpoint,
+        },
+        "chain": app.chain_report.as_ref().map(|report| report()),
+    });
+    let text = serde_json::to_string_pretty(&body).unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], text).into_response()
+}
+
+/// GET `/metrics`: Prometheus text.
+///
+/// # Errors
+/// 500 should the encoder fail.
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let snapshot = app.context.load();
+    let store = app.store.stats();
+    let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    let gauges = Gauges {
+        job_age_seconds: snapshot
+            .job_age()
+            .map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX)),
+        vdf_tick: snapshot.vdf().map_or(0, |vdf| i64::try_from(vdf.tick.0).unwrap_or(i64::MAX)),
+        store_proofs: whole(store.proofs),
+        store_bytes: whole(store.bytes),
+        engine_up: i64::from(app.engine.health() == Health::Up),
+    };
+    let text = app.metrics.render(&gauges).map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
+    })?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+}

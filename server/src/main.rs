@@ -1,0 +1,116 @@
+//! The command line of `tensorpow`.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::process::ExitCode;
+use tensorpow_server::config::{DevnetArgs, ProxyArgs};
+use tensorpow_server::devnet::check::block_target;
+use tensorpow_server::quickstart::{self, QuickstartArgs};
+use tensorpow_server::service::{Link, Service};
+use tracing_subscriber::EnvFilter;
+
+/// The miner's proxy of TensorCash: serves the OpenAI API and mines with the same forward pass.
+#[derive(Debug, Parser)]
+#[command(name = "tensorpow", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve an engine's OpenAI API and collect its proofs; no job source, so nothing is mined
+    Serve(ProxyArgs),
+    /// Serve and mine on an embedded development chain
+    ///
+    /// The chain hands out jobs with easy targets, checks every result by the node's rules and
+    /// moves its tip. Its coins do not exist, and its blocks do not verify the VDF yet: every
+    /// parent block has a fixed stand-in for the VDF proof.
+    Devnet(DevnetCommand),
+    /// Start everything on this machine, send one prompt, show its proof
+    Quickstart(QuickstartArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct DevnetCommand {
+    #[command(flatten)]
+    chain: DevnetArgs,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = matches!(cli.command, Command::Quickstart(_));
+    log_to_stderr(if quiet { "error" } else { "info" });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    }
+}
+
+fn fail(error: &dyn Error) -> ExitCode {
+    eprintln!("tensorpow: {error}");
+    ExitCode::FAILURE
+}
+
+/// `TENSORPOW_LOG` says what is logged, in the form `info` or `tensorpow_server=debug`.
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(default.parse().unwrap_or_default())
+        .with_env_var("TENSORPOW_LOG")
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    let stop = stop_signal()?;
+    match command {
+        Command::Serve(args) => {
+            Service::start(args.into_config()?, None).await?.run(stop).await;
+        }
+        Command::Devnet(DevnetCommand { chain, proxy }) => {
+            let settings = chain.into_settings()?;
+            let target = block_target(&settings)?;
+            tracing::info!(
+                "development chain for {}, block target {target:x}; blocks do not verify the VDF",
+                settings.model.id
+            );
+            let config = proxy.into_config()?;
+            let (link, _) = Link::to_devnet(settings);
+            Service::start(config, Some(link)).await?.run(stop).await;
+        }
+        Command::Quickstart(args) => quickstart::run(args, stop).await?,
+    }
+    Ok(())
+}
+
+/// Completes at SIGINT or SIGTERM. The handlers are in place when this returns.
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Completes at Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -1,0 +1,352 @@
+//! Counters, gauges and histograms of the proxy, and their Prometheus text. Every label value comes
+//! from a fixed set, so that no client can grow the registry. spec: proxy §25
+
+use crate::http::inject::{Class, Route};
+use crate::http::usage::Usage;
+use crate::mining::snapshot::NotMined;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::time::Instant;
+use tensorpow_core::classify::Tier;
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
+
+/// Seconds from 10 ms to 300 s.
+const LATENCY_BUCKETS: [f64; 15] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0];
+
+fn latency() -> Histogram {
+    Histogram::new(LATENCY_BUCKETS)
+}
+
+/// How a forwarded request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The engine's answer reached the client as a whole.
+    Complete,
+    /// The engine answered with an error status.
+    EngineError,
+    /// The engine could not be reached or broke off.
+    EngineBroke,
+    /// The client went away; the engine request was aborted.
+    ClientGone,
+}
+
+impl Outcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::EngineError => "engine_error",
+            Self::EngineBroke => "engine_broke",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+/// Why a proof went no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProofDrop {
+    /// The bytes are no `MiningResponse`.
+    Malformed,
+    /// The message carries no proof.
+    NoPowBlob,
+    /// The proof is for another model than the pinned one.
+    OtherModel,
+    /// An audit proof without a completion id: nobody could fetch it.
+    AuditWithoutId,
+    /// The proof's parent is not the current one: kept, not forwarded.
+    StaleParent,
+    /// There is nobody to forward to: kept.
+    NoSink,
+    /// The sink does not keep up: kept, not forwarded.
+    SinkQueueFull,
+}
+
+impl ProofDrop {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NoPowBlob => "no_pow_blob",
+            Self::OtherModel => "other_model",
+            Self::AuditWithoutId => "audit_without_completion_id",
+            Self::StaleParent => "stale_parent",
+            Self::NoSink => "no_sink",
+            Self::SinkQueueFull => "sink_queue_full",
+        }
+    }
+}
+
+/// Values that are read when somebody asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Age of the current job in seconds, -1 without a job.
+    pub job_age_seconds: i64,
+    /// Ticks of the current VDF proof, 0 without one.
+    pub vdf_tick: i64,
+    /// Proofs in the store.
+    pub store_proofs: i64,
+    /// Their bytes.
+    pub store_bytes: i64,
+    /// 1 while the engine's health probe succeeds.
+    pub engine_up: i64,
+}
+
+#[derive(Debug, Default)]
+struct GaugeSet {
+    job_age: Gauge,
+    vdf_tick: Gauge,
+    store_proofs: Gauge,
+    store_bytes: Gauge,
+    engine_up: Gauge,
+}
+
+/// All metrics of one proxy.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Counters<3>,
+    rejected: Counters<1>,
+    active: Gauge,
+    request_seconds: Histograms,
+    first_byte_seconds: Histograms,
+    tokens: Counters<1>,
+    injected: Counters<1>,
+    uninjected: Counters<2>,
+    proofs_received: Counters<1>,
+    proofs_dropped: Counters<1>,
+    proofs_judged: Counters<1>,
+    jobs: Counters<1>,
+    gauges: GaugeSet,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A registry with everything at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tensorpow");
+        let latency_family = || Histograms::new_with_constructor(latency as fn() -> Histogram);
+        let build = Family::<Labels<1>, Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("build_info", "Version of the proxy", build);
+        let metrics = Self {
+            requests: Counters::default(),
+            rejected: Counters::default(),
+            active: Gauge::default(),
+            request_seconds: latency_family(),
+            first_byte_seconds: latency_family(),
+            tokens: Counters::default(),
+            injected: Counters::default(),
+            uninjected: Counters::default(),
+            proofs_received: Counters::default(),
+            proofs_dropped: Counters::default(),
+            proofs_judged: Counters::default(),
+            jobs: Counters::default(),
+            gauges: GaugeSet::default(),
+            registry: Registry::default(),
+        };
+        metrics.register(&mut registry);
+        Self { registry, ..metrics }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("requests", "Forwarded generation requests", self.requests.clone());
+        registry.register(
+            "requests_rejected",
+            "Requests answered by the proxy with an error",
+            self.rejected.clone(),
+        );
+        registry.register("requests_active", "Generation requests in flight", self.active.clone());
+        registry.register(
+            "request_seconds",
+            "Time until the last byte",
+            self.request_seconds.clone(),
+        );
+        registry.register(
+            "first_byte_seconds",
+            "Time until the first byte of a stream",
+            self.first_byte_seconds.clone(),
+        );
+        registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
+        registry.register(
+            "inference_injected",
+            "Requests that carry a pow payload",
+            self.injected.clone(),
+        );
+        registry.register(
+            "inference_uninjected",
+            "Requests served without a pow payload, by reason",
+            self.uninjected.clone(),
+        );
+        registry.register(
+            "proofs_received",
+            "Proofs received from engines, by tier",
+            self.proofs_received.clone(),
+        );
+        registry.register(
+            "proofs_dropped",
+            "Proofs that went no further, by reason",
+            self.proofs_dropped.clone(),
+        );
+        registry.register(
+            "proofs_judged",
+            "Verdicts of the sink: block, share or the reject reason",
+            self.proofs_judged.clone(),
+        );
+        registry.register("jobs", "Updates of the mining context", self.jobs.clone());
+        let gauges = &self.gauges;
+        registry.register(
+            "job_age_seconds",
+            "Age of the current job, -1 without one",
+            gauges.job_age.clone(),
+        );
+        registry.register("vdf_tick", "Ticks of the current VDF proof", gauges.vdf_tick.clone());
+        registry.register("store_proofs", "Proofs in the store", gauges.store_proofs.clone());
+        registry.register(
+            "store_bytes",
+            "Bytes of the proofs in the store",
+            gauges.store_bytes.clone(),
+        );
+        registry.register(
+            "engine_up",
+            "1 while the engine's health probe succeeds",
+            gauges.engine_up.clone(),
+        );
+    }
+
+    /// Starts counting one forwarded request.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, route: Route, class: Class) -> InFlight {
+        self.active.inc();
+        let kind = match class {
+            Class::Mined => "mining",
+            Class::Audited => "audit",
+            Class::Plain(reason) => {
+                self.count_uninjected(reason);
+                "off"
+            }
+        };
+        if !matches!(class, Class::Plain(_)) {
+            self.injected.get_or_create(&[("kind", kind)]).inc();
+        }
+        InFlight {
+            metrics: self.clone(),
+            route: route.path(),
+            kind,
+            started: Instant::now(),
+            first_byte_seen: false,
+            finished: false,
+        }
+    }
+
+    fn count_uninjected(&self, reason: NotMined) {
+        let labels = [("reason", reason.reason()), ("parameter", reason.parameter())];
+        self.uninjected.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that the proxy answered itself with an error.
+    pub fn count_rejected(&self, code: &'static str) {
+        self.rejected.get_or_create(&[("code", code)]).inc();
+    }
+
+    /// Counts a proof that arrived.
+    pub fn count_received(&self, tier: Tier) {
+        self.proofs_received.get_or_create(&[("tier", tier.as_str())]).inc();
+    }
+
+    /// Counts a proof that went no further.
+    pub fn count_dropped(&self, reason: ProofDrop) {
+        self.proofs_dropped.get_or_create(&[("reason", reason.label())]).inc();
+    }
+
+    /// Counts a sink's verdict.
+    pub fn count_judged(&self, verdict: &'static str) {
+        self.proofs_judged.get_or_create(&[("verdict", verdict)]).inc();
+    }
+
+    /// Counts an update of the mining context.
+    pub fn count_job(&self, kind: &'static str) {
+        self.jobs.get_or_create(&[("update", kind)]).inc();
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn active_requests(&self) -> i64 {
+        self.active.get()
+    }
+
+    /// The Prometheus text with the given gauges.
+    ///
+    /// # Errors
+    /// [`std::fmt::Error`] never in practice: it is the encoder's signature.
+    pub fn render(&self, now: &Gauges) -> Result<String, std::fmt::Error> {
+        self.gauges.job_age.set(now.job_age_seconds);
+        self.gauges.vdf_tick.set(now.vdf_tick);
+        self.gauges.store_proofs.set(now.store_proofs);
+        self.gauges.store_bytes.set(now.store_bytes);
+        self.gauges.engine_up.set(now.engine_up);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Counts one forwarded request from its start to its end; dropped without an outcome, the client
+/// has gone.
+#[derive(Debug)]
+pub struct InFlight {
+    metrics: Arc<Metrics>,
+    route: &'static str,
+    kind: &'static str,
+    started: Instant,
+    first_byte_seen: bool,
+    finished: bool,
+}
+
+impl InFlight {
+    /// Notes that the first piece of a stream has arrived.
+    pub fn first_byte(&mut self) {
+        if !self.first_byte_seen {
+            self.first_byte_seen = true;
+            let seconds = self.started.elapsed().as_secs_f64();
+            let labels = [("route", self.route)];
+            self.metrics.first_byte_seconds.get_or_create(&labels).observe(seconds);
+        }
+    }
+
+    /// Ends the count.
+    pub fn finish(&mut self, outcome: Outcome, usage: Option<Usage>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let metrics = &self.metrics;
+        metrics.active.dec();
+        let labels = [("route", self.route), ("mining", self.kind), ("outcome", outcome.label())];
+        metrics.requests.get_or_create(&labels).inc();
+        let seconds = self.started.elapsed().as_secs_f64();
+        metrics.request_seconds.get_or_create(&[("route", self.route)]).observe(seconds);
+        if let Some(usage) = usage {
+            metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
+            metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.finish(Outcome::ClientGone, None);
+    }
+}

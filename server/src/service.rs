@@ -1,0 +1,283 @@
+//! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
+//! order in which work flows through them. spec: proxy §3
+
+use crate::collector::{Collector, CollectorError, Intake, Judged};
+use crate::config::Config;
+use crate::devnet::chain::{ChainSettings, DevChain};
+use crate::devnet::link::{DevJobs, DevSink};
+use crate::devnet::vdf::FixedVdf;
+use crate::http::auth::Access;
+use crate::http::engine::Engine;
+use crate::http::{App, StatusReport, listen, router};
+use crate::metrics::Metrics;
+use crate::mining::job::{JobSource, JobUpdate};
+use crate::mining::model::Models;
+use crate::mining::payload::PayloadSettings;
+use crate::mining::sink::ProofSink;
+use crate::mining::snapshot::{Applied, ContextCell};
+use crate::store::ProofStore;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tensorpow_core::target::Normalizer;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How often expired proofs are dropped.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// What the sink gets to take the last proofs on shutdown.
+const LAST_PROOFS: Duration = Duration::from_secs(5);
+
+/// The proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The HTTP address is not available.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// The proof collector cannot run.
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
+    /// The system does not say which address was bound.
+    #[error("the listening socket has no address: {0}")]
+    Address(std::io::Error),
+}
+
+/// A chain at the other end: where jobs come from, where proofs go, and what the chain wants.
+pub struct Link {
+    /// Where jobs come from.
+    pub source: Box<dyn JobSource>,
+    /// Where proofs go.
+    pub sink: Arc<dyn ProofSink>,
+    /// The pin and the registry.
+    pub models: Models,
+    /// Proof version to mine.
+    pub proof_version: u8,
+    /// The chain's model difficulty normalizer.
+    pub normalizer: Normalizer,
+    /// What the chain says about itself on `/status`.
+    pub report: Option<StatusReport>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("source", &self.source.name()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A link to an embedded development chain, and the chain. Needs a running tokio.
+    #[must_use]
+    pub fn to_devnet(settings: ChainSettings) -> (Self, Arc<DevChain>) {
+        let chain = Arc::new(DevChain::new(settings, Arc::new(FixedVdf)));
+        let reporting = chain.clone();
+        let report: StatusReport = Arc::new(move || {
+            let tip = reporting.tip();
+            serde_json::json!({
+                "name": "devnet",
+                "height": tip.height,
+                "tip": tip.hash.display().to_string(),
+                "cumulative_tick": tip.cumulative_tick,
+                "model": reporting.settings().model.id.to_string(),
+                "credits": reporting.credits(),
+            })
+        });
+        let link = Self {
+            source: Box::new(DevJobs::new(chain.clone())),
+            sink: Arc::new(DevSink::new(chain.clone())),
+            models: chain.settings().models(),
+            proof_version: chain.settings().proof_version,
+            normalizer: chain.settings().normalizer,
+            report: Some(report),
+        };
+        (link, chain)
+    }
+}
+
+/// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
+#[derive(Debug)]
+pub struct Service {
+    app: Arc<App>,
+    access: Access,
+    connections: listen::ConnectionLimits,
+    listener: TcpListener,
+    address: SocketAddr,
+    collector: Collector,
+    judgements: broadcast::Receiver<Judged>,
+    /// End by themselves once the collector is gone.
+    proof_tasks: JoinSet<()>,
+    /// Run for as long as the proxy does.
+    tasks: JoinSet<()>,
+}
+
+impl Service {
+    /// Binds the sockets and starts the tasks. Without a link requests are forwarded without `pow`.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address is taken or not allowed.
+    pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+        let listener = listen::bind(config.listen).await?;
+        let address = listener.local_addr().map_err(StartError::Address)?;
+        let (collector, messages) = Collector::bind(config.collector)?;
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(ProofStore::new(config.store));
+        let settings = PayloadSettings {
+            engine: config.engine_kind,
+            form: config.pow_form,
+            proof_version: link.as_ref().map_or(2, |link| link.proof_version),
+            normalizer: link.as_ref().map_or(Normalizer::DEFAULT, |link| link.normalizer),
+            share_normalizer: config.share_normalizer,
+        };
+        let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
+        let pinned = models.pin.as_ref().map(ToString::to_string);
+        let context = Arc::new(ContextCell::new(models, settings));
+        let intake =
+            Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
+        let judgements = intake.judgements();
+        let app = Arc::new(App {
+            engine: Engine::new(
+                config.engine,
+                config.engine_key.and_then(|key| key.bearer()),
+                config.timeouts,
+            ),
+            context,
+            store,
+            metrics,
+            limits: config.limits,
+            source: link.as_ref().map(|link| link.source.name()),
+            chain_report: link.as_ref().and_then(|link| link.report.clone()),
+            collector_endpoint: collector.endpoint().to_owned(),
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+        });
+        let mut service = Self {
+            app,
+            access: config.access,
+            connections: config.connections,
+            listener,
+            address,
+            collector,
+            judgements,
+            proof_tasks: JoinSet::new(),
+            tasks: JoinSet::new(),
+        };
+        service.spawn_tasks(intake, messages, link);
+        Ok(service)
+    }
+
+    fn spawn_tasks(
+        &mut self,
+        mut intake: Intake,
+        messages: mpsc::Receiver<Bytes>,
+        link: Option<Link>,
+    ) {
+        if let Some(link) = link {
+            self.proof_tasks.spawn(intake.forward_to(link.sink));
+            self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
+        }
+        self.proof_tasks.spawn(intake.run(messages));
+        let app = self.app.clone();
+        self.tasks.spawn(async move { app.engine.probe_forever().await });
+        let app = self.app.clone();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                app.store.sweep();
+            }
+        });
+    }
+
+    /// Where the OpenAI API is.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where engines push their proofs.
+    #[must_use]
+    pub const fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// What the handlers share.
+    #[must_use]
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// What the sink makes of proofs, from now on.
+    #[must_use]
+    pub fn judgements(&self) -> broadcast::Receiver<Judged> {
+        self.judgements.resubscribe()
+    }
+
+    /// Serves until `stop` completes, then lets requests finish, takes the last proofs and ends.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tracing::info!(
+            "Mining proxy application started successfully: http://{}, engine {}, {}",
+            self.address,
+            self.app.engine.url(),
+            self.app.source.unwrap_or("no job source, inference only"),
+        );
+        let router = router::router(self.app.clone(), self.access.clone());
+        let app = self.app.clone();
+        let stop = async move {
+            stop.await;
+            app.draining.store(true, Ordering::Relaxed);
+        };
+        listen::serve(self.listener, router, self.connections, stop).await;
+        // Without the collector the intake runs dry, and after it the sink's queue.
+        // Its thread may be waiting for the intake, which must not wait for it here.
+        let collector = self.collector;
+        let _ = tokio::task::spawn_blocking(move || drop(collector)).await;
+        let last_proofs = async { while self.proof_tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_PROOFS, last_proofs).await.is_err() {
+            tracing::warn!("proofs were left unforwarded: the sink did not answer");
+        }
+        self.tasks.shutdown().await;
+    }
+
+    /// [`Service::run`] as a task of its own.
+    pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        tokio::spawn(self.run(stop))
+    }
+}
+
+/// Applies a source's updates to the mining context until it closes.
+async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
+    while let Some(update) = source.next().await {
+        log_update(&app, &update);
+        let applied = app.context.apply(update);
+        app.metrics.count_job(match applied {
+            Applied::NewParent => "new_parent",
+            Applied::SameParent => "same_parent",
+            Applied::Vdf => "vdf",
+            Applied::Dropped => "dropped",
+        });
+    }
+    tracing::warn!(
+        source = source.name(),
+        "the job source has closed; requests are served unmined"
+    );
+}
+
+/// The lines that operators look for. spec: proxy §21.3
+fn log_update(app: &App, update: &JobUpdate) {
+    let JobUpdate::Job(job) = update else { return };
+    tracing::info!(
+        "Received mining job: request_id={}, block={:x}, header_prefix={:x}, bits={}",
+        job.request_id,
+        job.parent(),
+        job.prefix,
+        job.bits(),
+    );
+    match app.context.load().parent() {
+        Some(old) if old != job.parent() => {
+            tracing::info!("Block hash changed: {old:x} -> {:x}", job.parent());
+        }
+        _ => {}
+    }
+}
