@@ -8,7 +8,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PYTHON ?= python3
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
-# What a run takes beside the defaults, for example ARGS='--keep --prompt "What is a tick?"'.
+# One feature set for lints, documentation and tests, so that they share what they build.
+ALL = --workspace --features tensorpow-ffi-c/cxx
+# What a run takes beside the defaults, for example ARGS='--prompt "What is a tick?"'.
 ARGS ?=
 # Parts of `make test` to leave out, for example SKIP=llama.
 SKIP ?=
@@ -34,19 +36,18 @@ test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Ever
 
 lint: ## Formatting and lints of every language
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p tensorpow-ffi-c --features cxx --all-targets -- -D warnings
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 	.ci/lint-scripts
 
 doc: ## API documentation, without warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
 
 bare: ## The core without std, with and without an allocator
 	$(CARGO) check -p tensorpow-core --lib --no-default-features
 	$(CARGO) check -p tensorpow-core --lib --no-default-features --features alloc
 
 test-rust: ## Unit, conformance and integration tests
-	$(CARGO) test --workspace
+	$(CARGO) test $(ALL)
 
 fuzz-check: ## The fuzz targets compile
 	$(CARGO) check --manifest-path fuzz/Cargo.toml

@@ -3,6 +3,7 @@
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tensorpow_server::config::{DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::check::block_target;
@@ -65,7 +66,11 @@ fn log_to_stderr(default: &str) {
         .with_default_directive(default.parse().unwrap_or_default())
         .with_env_var("TENSORPOW_LOG")
         .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }
 
 async fn run(command: Command) -> Result<(), Box<dyn Error>> {
