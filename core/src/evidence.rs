@@ -13,7 +13,8 @@ pub struct Evidence {
     pub logits: [f32; EVIDENCE_SLOTS],
     /// Token ids of `logits`.
     pub ids: [u32; EVIDENCE_SLOTS],
-    /// See [`stats`].
+    /// ln Σ exp over the whole vocabulary after temperature; the means of the sorted logits over
+    /// ranks `[0, 50)`, `[50, 500)`, `[500, 2000)`, `[2000, V)`; the mean of all.
     pub stats: [f32; STATS],
 }
 
