@@ -23,15 +23,24 @@ pub fn run(traces: &Value, report: &mut Report) {
         report.group(&format!("traces.{}", text(trace, "name")), |group| {
             for sequence in list(trace, "sequences") {
                 let seq = uint(sequence, "seq");
-                let result = match uint(trace, "window_size") {
-                    16 => Run::<16>::new(trace, sequence).and_then(|mut run| run.check()),
-                    256 => Run::<256>::new(trace, sequence).and_then(|mut run| run.check()),
-                    other => Err(format!("no window of {other} is compiled in")),
-                };
+                let result = run_sequence(uint(trace, "window_size"), trace, sequence);
                 group.case(format!("sequence {seq}"), result);
             }
         });
     }
+}
+
+/// Runs a sequence with the window size of its trace; the sizes are compiled in.
+fn run_sequence(window: u64, trace: &Value, sequence: &Value) -> Result<(), String> {
+    macro_rules! sizes {
+        ($($size:literal)*) => {
+            match window {
+                $($size => Run::<$size>::new(trace, sequence).and_then(|mut run| run.check()),)*
+                other => Err(format!("no window of {other} tokens is compiled in")),
+            }
+        };
+    }
+    sizes!(2 4 6 8 10 12 14 16 18 20 24 28 30 32 40 48 50 56 60 64 80 96 100 128 160 192 200 256)
 }
 
 /// SplitMix64's finalizer and the generator of `spec: sampler §15`.
