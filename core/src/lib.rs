@@ -34,4 +34,5 @@ pub mod select;
 pub mod selfcheck;
 pub mod target;
 pub mod units;
+pub mod vdf;
 pub mod window;

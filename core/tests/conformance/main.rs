@@ -1,5 +1,5 @@
-//! Conformance: runs every group of the vector files `sampler.json`, `proof.json` and
-//! `targets.json` against the core and prints how many cases ran per group.
+//! Conformance: runs every group of the vector files `sampler.json`, `proof.json`, `targets.json`
+//! and `vdf.json` against the core and prints how many cases ran per group.
 //!
 //! Files are read from every folder in `TENSORPOW_VECTORS` (separated like `PATH`), by default from
 //! the project's own copies in `core/tests/vectors`. A folder may hold only some of the files,
@@ -14,14 +14,19 @@ mod sampler;
 mod source;
 mod targets;
 mod traces;
+mod vdf;
 
 use report::Report;
 use std::process::ExitCode;
 
 type Runner = fn(&serde_json::Value, &mut Report);
 
-const FILES: [(&str, Runner); 3] =
-    [("targets.json", targets::run), ("proof.json", proof::run), ("sampler.json", sampler::run)];
+const FILES: [(&str, Runner); 4] = [
+    ("targets.json", targets::run),
+    ("proof.json", proof::run),
+    ("sampler.json", sampler::run),
+    ("vdf.json", vdf::run),
+];
 
 fn main() -> ExitCode {
     let mut report = Report::default();

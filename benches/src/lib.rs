@@ -1,0 +1,4 @@
+//! What the benches compare the core with.
+
+#[cfg(feature = "gmp")]
+pub mod gmp;
