@@ -174,6 +174,23 @@ fn sizes_and_lengths_are_refused_by_name() {
     let _ = Discriminant::from_challenge(&[0], 1024);
 }
 
+/// Factors of very different length stop the partial gcd at once: this found a wrong sign there.
+#[test]
+fn composing_with_short_forms_agrees_with_the_textbook() {
+    let (d, y, _) = &known()[5];
+    let x = Form::generator(d);
+    let short: Vec<Form> = (0..12).map(|i| x.square_repeatedly(i, d)).collect();
+    let mut long = *y;
+    for _ in 0..200 {
+        long = long.square(d);
+        for short in &short {
+            assert_eq!(long.compose(short, d), long.compose_plain(short, d));
+            let inverse = short.inverse();
+            assert_eq!(long.compose(&inverse, d), long.compose_plain(&inverse, d));
+        }
+    }
+}
+
 /// A million squarings take a few seconds with optimisation and minutes without.
 #[test]
 fn a_long_run_of_fast_squarings_stays_on_the_textbooks_path() {

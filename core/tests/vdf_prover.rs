@@ -77,3 +77,16 @@ fn a_construction_can_be_cancelled_and_threads_do_not_change_its_bytes() {
         assert_eq!(cancelled, Err(ProveError::Cancelled));
     }
 }
+
+#[test]
+fn every_number_of_passes_gives_a_proof_that_verifies() {
+    let d = Discriminant::from_challenge(FIRST.as_bytes(), 1024).unwrap();
+    let mut checkpoints = Checkpoints::new(Form::generator(&d));
+    for tick in (0..30_000).step_by(1_500) {
+        checkpoints.square_to(tick, &d);
+        for threads in [1, 2, 4] {
+            let blob = construct_in_parallel(&d, &checkpoints, threads, &|| false).unwrap();
+            assert_eq!(verify_proof(&d, tick, &blob), Ok(()), "{tick} with {threads} threads");
+        }
+    }
+}

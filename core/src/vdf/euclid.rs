@@ -293,6 +293,10 @@ fn subtract_rows(out: &mut [u64], x: &[u64], u: u64, y: &[u64], v: u64) -> bool 
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // shifted to 64 bits
 fn steps(x: u128, y: u128, floor: u128, exact: bool) -> Option<Matrix> {
+    // One bit is kept free for signs; what it costs is no longer all there is.
+    let full = (x | y) >> 127 == 1;
+    let (x, y, floor) = if full { (x >> 1, y >> 1, floor >> 1) } else { (x, y, floor) };
+    let exact = exact && !full;
     let bits = 128 - (x | y).leading_zeros();
     if bits <= 64 {
         // Whole numbers: the cofactors stay below 2^63 because the floor is at least two.
@@ -318,7 +322,7 @@ impl Matrix {
     /// rows of the matrix.
     #[inline]
     fn apply_wide(&mut self, x: u128, y: u128) -> (u128, u128) {
-        // Modulo 2^128; the true values have some 98 bits.
+        // Modulo 2^128; the true values have at most 127 bits, about 98 after a whole run.
         let row = |u: i64, v: i64| {
             let wide = |k: i64| i128::from(k) as u128;
             wide(u).wrapping_mul(x).wrapping_add(wide(v).wrapping_mul(y)) as i128
@@ -369,6 +373,75 @@ fn run_words(mut x: u64, mut y: u64, floor: u64) -> Option<Matrix> {
         z = z.wrapping_sub((q as i64).wrapping_mul(v));
         if y < floor {
             return Some(Matrix { u, v, w, z, flips: false });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A number of up to 512 bits of which a random part is in use, with runs of equal bits.
+    fn number() -> impl Strategy<Value = Integer> {
+        let limb = prop_oneof![3 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)];
+        (prop::collection::vec(limb, COEFFICIENT), 0..512_usize)
+            .prop_map(|(limbs, less)| Integer::from_limbs(&limbs, false).shifted_right(less))
+    }
+
+    /// Both rows keep `r ≡ s·number`, r₁s₂ − r₂s₁ is ± the modulus as `flipped` says, and the
+    /// smaller remainder is below the floor.
+    fn check(modulus: Integer, start: Integer, floor: Integer) -> Result<(), TestCaseError> {
+        let mut e = Euclid::new(modulus.limbs(), start.limbs());
+        e.run(&fixed::<COEFFICIENT>(&floor));
+        let (r0, r1) = (Integer::from_limbs(&e.r0, false), Integer::from_limbs(&e.r1, false));
+        let s0 = Integer::from_limbs(&e.s0, e.negative0);
+        let s1 = Integer::from_limbs(&e.s1, e.negative1);
+        prop_assert!(r1 < floor && r1 <= r0);
+        prop_assert!((r0 - s0 * start).divide(&modulus).1.is_zero());
+        prop_assert!((r1 - s1 * start).divide(&modulus).1.is_zero());
+        let determinant = r1 * s0 - r0 * s1;
+        prop_assert_eq!(determinant, if e.flipped { modulus } else { -modulus });
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn rows_keep_their_invariants(
+            modulus in number(),
+            start in number(),
+            floor in number(),
+        ) {
+            let modulus = modulus.max(Integer::ONE);
+            let start = start.modulo(&modulus);
+            check(modulus, start, floor.max(Integer::small(2)))?;
+        }
+
+        #[test]
+        fn a_floor_just_below_the_start_ends_the_run_after_a_step(
+            modulus in number(),
+            less in number(),
+            less_still in number(),
+            shift in 3..9_usize,
+        ) {
+            // Modulus, start and floor that agree in their leading bits, which are ones.
+            let modulus = Integer::ONE.shifted_left(modulus.bits().max(8)) - Integer::ONE
+                - modulus.shifted_right(6);
+            let start = modulus - less.modulo(&modulus).shifted_right(shift);
+            let floor = start - less_still.modulo(&start).shifted_right(8);
+            check(modulus, start, floor.max(Integer::small(2)))?;
+        }
+
+        #[test]
+        fn the_gcd_is_the_plain_one(x in number(), y in number(), common in number()) {
+            let cut = |n: Integer| n.shifted_right(n.bits().saturating_sub(256)).max(Integer::ONE);
+            let (x, y, common) = (cut(x), cut(y), cut(common));
+            let (x, y) = (x * common, y * common);
+            let (gcd, cofactor) = Euclid::new(x.limbs(), y.limbs()).gcd();
+            prop_assert_eq!(gcd, Integer::extended_gcd(&x, &y).0);
+            prop_assert!((gcd - cofactor * y).divide(&x).1.is_zero());
         }
     }
 }
