@@ -62,6 +62,12 @@
 // Raw logits are not available.
 #define TENSORPOW_EXCLUDE_BACKEND 2048
 
+// Bytes of a VDF proof.
+#define TENSORPOW_VDF_PROOF_BYTES 200
+
+// Most squarings that tensorpow_vdf_prove does in one call: a minute or two of one core.
+#define TENSORPOW_VDF_MOST_TICKS 16777216
+
 // What a call answers. Anything but OK leaves a message for tensorpow_last_error.
 enum tensorpow_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -279,6 +285,32 @@ tensorpow_status tensorpow_proof_check(const uint8_t *bytes,
                                        char *buf,
                                        size_t capacity,
                                        size_t *needed);
+
+// Judges a VDF proof as a node does: `tick` squarings for the challenge, the 32-byte hash of the
+// previous block in header order.
+//
+// On OK `*valid` is 1 or 0. Bytes of any length and content may be judged; it takes some tens of
+// milliseconds at most.
+//
+// # Safety
+// `challenge` points to 32 bytes, `blob` to `len` bytes, `valid` to an int32_t.
+tensorpow_status tensorpow_vdf_verify(const uint8_t *challenge,
+                                      uint64_t tick,
+                                      const uint8_t *blob,
+                                      size_t len,
+                                      int32_t *valid);
+
+// Does `tick` squarings for the challenge, the 32-byte hash of the previous block in header order,
+// and writes the proof of them, TENSORPOW_VDF_PROOF_BYTES bytes.
+//
+// Works in the calling thread for as long as it takes, of the order of 100 000 squarings a second.
+// INVALID_ARGUMENT above TENSORPOW_VDF_MOST_TICKS, and then nothing is written.
+//
+// # Safety
+// `challenge` points to 32 bytes, `out` to TENSORPOW_VDF_PROOF_BYTES writable ones.
+tensorpow_status tensorpow_vdf_prove(const uint8_t *challenge,
+                                     uint64_t tick,
+                                     uint8_t *out);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -12,6 +12,7 @@ mod engine;
 mod proof;
 mod sequence;
 mod status;
+mod vdf;
 
 pub use engine::{
     EngineArgs, EngineHandle, tensorpow_engine_free, tensorpow_engine_new, tensorpow_last_error,
@@ -26,3 +27,6 @@ pub use sequence::{
     TENSORPOW_EXCLUDE_SEVERAL_CHOICES, tensorpow_begin, tensorpow_end, tensorpow_sample,
 };
 pub use status::Status;
+pub use vdf::{
+    TENSORPOW_VDF_MOST_TICKS, TENSORPOW_VDF_PROOF_BYTES, tensorpow_vdf_prove, tensorpow_vdf_verify,
+};

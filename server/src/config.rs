@@ -3,6 +3,7 @@
 
 use crate::collector::CollectorSettings;
 use crate::devnet::chain::ChainSettings;
+use crate::devnet::vdf::DEFAULT_TICKS;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, ApiKeyError};
 use crate::http::engine::{EngineTimeouts, EngineUrl};
@@ -205,6 +206,15 @@ pub struct DevnetArgs {
     /// Seconds between templates on the same block
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub interval: f64,
+    /// Squarings behind the VDF proof of each parent block. The prover rests once they are proved,
+    /// a fraction of a second with the default; until then requests are served unmined
+    #[arg(
+        long,
+        default_value_t = DEFAULT_TICKS,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N"
+    )]
+    pub vdf_ticks: u32,
     /// Makes all headers depend on this number alone, not on the clock
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -237,6 +247,7 @@ impl DevnetArgs {
             proof_version: self.proof_version,
             normalizer: Normalizer::DEFAULT,
             interval: Duration::from_secs_f64(self.interval),
+            vdf_ticks: self.vdf_ticks,
             seed: self.seed,
         })
     }
@@ -313,6 +324,7 @@ mod tests {
             &["--share-target", ""],
             &["--proof-version", "4"],
             &["--model", "no-commit"],
+            &["--vdf-ticks", "0"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

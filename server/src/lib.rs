@@ -2,7 +2,8 @@
 //! the mining context on each request, collects the proofs the engine leaves and hands them to the
 //! chain. One direction: a socket ([`http`]) reads a snapshot ([`mining`]), the engine answers, its
 //! proof arrives ([`collector`]), is kept ([`store`]) and goes to a sink ([`mining::sink`]).
-//! [`service`] puts the pieces together; [`devnet`] is a chain to try them on.
+//! [`service`] puts the pieces together; [`devnet`] is a chain to try them on. Beside all that,
+//! [`vdf_command`] makes and checks VDF proofs by hand.
 #![forbid(unsafe_code)]
 
 pub mod collector;
@@ -15,3 +16,4 @@ pub mod quickstart;
 pub mod report;
 pub mod service;
 pub mod store;
+pub mod vdf_command;

@@ -9,6 +9,7 @@ use tensorpow_server::config::{DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
+use tensorpow_server::vdf_command::{self, VdfCommand};
 use tracing_subscriber::EnvFilter;
 
 /// The miner's proxy of TensorCash: serves the OpenAI API and mines with the same forward pass.
@@ -21,13 +22,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Proxy(Box<ProxyCommand>),
+    /// Prove, verify and measure the verifiable delay function
+    #[command(subcommand)]
+    Vdf(VdfCommand),
+}
+
+/// What runs until it is stopped.
+#[derive(Debug, Subcommand)]
+enum ProxyCommand {
     /// Serve an engine's OpenAI API and collect its proofs; no job source, so nothing is mined
     Serve(ProxyArgs),
     /// Serve and mine on an embedded development chain
     ///
     /// The chain hands out jobs with easy targets, checks every result by the node's rules and
-    /// moves its tip. Its coins do not exist, and its blocks do not verify the VDF yet: every
-    /// parent block has a fixed stand-in for the VDF proof.
+    /// moves its tip. Its coins do not exist. Its VDF is the network's, but short: each parent block
+    /// gets one proof of --vdf-ticks squarings, then the prover rests until the next block.
     Devnet(DevnetCommand),
     /// Start everything on this machine, send one prompt, show its proof
     Quickstart(QuickstartArgs),
@@ -42,14 +53,17 @@ struct DevnetCommand {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let quiet = matches!(cli.command, Command::Quickstart(_));
+    let command = match Cli::parse().command {
+        Command::Vdf(command) => return vdf_command::run(command),
+        Command::Proxy(command) => command,
+    };
+    let quiet = matches!(*command, ProxyCommand::Quickstart(_));
     log_to_stderr(if quiet { "error" } else { "info" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(run(cli.command)) {
+    match runtime.block_on(run(*command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&*error),
     }
@@ -73,24 +87,25 @@ fn log_to_stderr(default: &str) {
         .init();
 }
 
-async fn run(command: Command) -> Result<(), Box<dyn Error>> {
+async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
     let stop = stop_signal()?;
     match command {
-        Command::Serve(args) => {
+        ProxyCommand::Serve(args) => {
             Service::start(args.into_config()?, None).await?.run(stop).await;
         }
-        Command::Devnet(DevnetCommand { chain, proxy }) => {
+        ProxyCommand::Devnet(DevnetCommand { chain, proxy }) => {
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
             tracing::info!(
-                "development chain for {}, block target {target:x}; blocks do not verify the VDF",
-                settings.model.id
+                "development chain for {}, block target {target:x}, {} VDF ticks a block",
+                settings.model.id,
+                settings.vdf_ticks
             );
             let config = proxy.into_config()?;
             let (link, _) = Link::to_devnet(settings);
             Service::start(config, Some(link)).await?.run(stop).await;
         }
-        Command::Quickstart(args) => quickstart::run(args, stop).await?,
+        ProxyCommand::Quickstart(args) => quickstart::run(args, stop).await?,
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use tensorpow_core::replay;
 use tensorpow_core::selfcheck::{Check, Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{BlockHash, Digest, HashPow, HeaderPrefix, WINDOW};
+use tensorpow_core::vdf;
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,7 @@ pub fn of_proof(response: &MiningResponseRef<'_>, against: &Against) -> Report {
         return Report { claims: Vec::new(), checks: vec![missing] };
     };
     let mut checks = sequence_checks(&proof);
+    checks.push(vdf_check(&proof));
     checks.extend(header_checks(response, &proof, against));
     checks.extend(encoding_checks(response, &proof));
     checks.push(rules_check(response, &proof, against));
@@ -153,6 +155,17 @@ fn sequence_checks(proof: &ProofRef<'_>) -> Vec<Line> {
         ),
         check("final digest", proof.hash == digest.as_bytes(), format_args!("{digest:x}")),
     ]
+}
+
+/// The VDF proof on the parent block. spec: vdf §8, §9
+fn vdf_check(proof: &ProofRef<'_>) -> Line {
+    let Ok(parent) = proof.block_hash.try_into().map(BlockHash::from_bytes) else {
+        return check("VDF", false, "no parent block to verify it for");
+    };
+    match vdf::verify(&parent, proof.tick, proof.vdf) {
+        Ok(()) => check("VDF", true, format_args!("{} squarings verified", proof.tick)),
+        Err(error) => check("VDF", false, error),
+    }
 }
 
 /// The header and its thresholds. spec: targets §5, §8

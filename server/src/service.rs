@@ -5,7 +5,7 @@ use crate::collector::{Collector, CollectorError, Intake, Judged};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
-use crate::devnet::vdf::FixedVdf;
+use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
 use crate::http::engine::Engine;
 use crate::http::{App, StatusReport, listen, router};
@@ -72,7 +72,8 @@ impl Link {
     /// A link to an embedded development chain, and the chain. Needs a running tokio.
     #[must_use]
     pub fn to_devnet(settings: ChainSettings) -> (Self, Arc<DevChain>) {
-        let chain = Arc::new(DevChain::new(settings, Arc::new(FixedVdf)));
+        let vdf = Arc::new(DevVdf::new(settings.vdf_ticks));
+        let chain = Arc::new(DevChain::new(settings, vdf));
         let reporting = chain.clone();
         let report: StatusReport = Arc::new(move || {
             let tip = reporting.tip();

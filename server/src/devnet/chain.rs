@@ -44,6 +44,8 @@ pub struct ChainSettings {
     pub normalizer: Normalizer,
     /// A new template on the same parent this often.
     pub interval: Duration,
+    /// Squarings behind the VDF proof of each parent block.
+    pub vdf_ticks: u32,
     /// With a seed the chain's headers depend on nothing but it; without one they also depend on
     /// the clock.
     pub seed: Option<u64>,

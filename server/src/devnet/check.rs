@@ -53,8 +53,8 @@ pub enum Rejection {
         /// The least one allowed.
         wanted: u8,
     },
-    /// The VDF proof is not the one of the parent.
-    #[error("the VDF proof does not belong to the parent block with tick {0}")]
+    /// The VDF proof does not verify for the parent. spec: vdf §9
+    #[error("the VDF proof does not verify for the parent block with tick {0}")]
     Vdf(u64),
     /// The nonce field is not the digest's first four bytes.
     #[error("nonce is {found}, the digest says {wanted}")]

@@ -1,6 +1,6 @@
 //! The seam to the verifiable delay function: who holds the latest proof for a parent block, and
-//! who checks the proof that a result carries. The class-group prover plugs in here; the
-//! development chain has a stand-in in [`crate::devnet::vdf`].
+//! who checks the proof that a result carries. Core's class-group prover stands behind it; the
+//! development chain's is in [`crate::devnet::vdf`].
 
 use tensorpow_core::units::{BlockHash, Tick, VdfBlob};
 

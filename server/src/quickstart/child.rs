@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 /// Lines of the engine's output that are kept.
 const TAIL: usize = 60;
@@ -42,6 +43,8 @@ pub struct SpawnError {
 pub(super) struct EngineProcess {
     child: Child,
     tail: Arc<Mutex<VecDeque<String>>>,
+    /// The tasks that fill `tail`.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl EngineProcess {
@@ -70,18 +73,24 @@ impl EngineProcess {
             .spawn()
             .map_err(|error| SpawnError { program: command.program.clone(), error })?;
         let tail = Arc::new(Mutex::new(VecDeque::with_capacity(TAIL)));
+        let mut readers = Vec::new();
         if let Some(output) = child.stdout.take() {
-            tokio::spawn(keep_tail(output, tail.clone()));
+            readers.push(tokio::spawn(keep_tail(output, tail.clone())));
         }
         if let Some(output) = child.stderr.take() {
-            tokio::spawn(keep_tail(output, tail.clone()));
+            readers.push(tokio::spawn(keep_tail(output, tail.clone())));
         }
-        Ok(Self { child, tail })
+        Ok(Self { child, tail, readers })
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself and its last words have been read.
     pub(super) async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait().await
+        let status = self.child.wait().await?;
+        for reader in self.readers.drain(..) {
+            // A grandchild may hold the pipe open; then what came so far has to do.
+            let _ = tokio::time::timeout(POLITE, reader).await;
+        }
+        Ok(status)
     }
 
     /// The last lines it wrote.

@@ -9,6 +9,7 @@ mod stage;
 
 use crate::collector::Judged;
 use crate::config::ConfigError;
+use crate::devnet::vdf::DEFAULT_TICKS;
 use crate::http::App;
 use crate::http::engine::Health;
 use crate::mining::model::{ModelId, ModelIdError};
@@ -67,6 +68,14 @@ pub struct QuickstartArgs {
     /// Proof version to mine
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub proof_version: u8,
+    /// Squarings behind the VDF proof of each parent block
+    #[arg(
+        long,
+        default_value_t = DEFAULT_TICKS,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N"
+    )]
+    pub vdf_ticks: u32,
     /// Seconds to wait for the engine to load, and then for the first share
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub patience: u64,
@@ -105,6 +114,9 @@ pub enum QuickstartError {
     /// The engine does not get ready.
     #[error("the engine was not ready after {0} s")]
     EngineNotReady(u64),
+    /// The VDF prover does not finish.
+    #[error("the VDF of the first block was not proved after {0} s; try a smaller --vdf-ticks")]
+    NoVdf(u64),
     /// A request through the proxy failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -195,6 +207,7 @@ impl Scene {
     ) -> Result<(), QuickstartError> {
         let story = async {
             self.wait_for_engine().await?;
+            self.wait_for_vdf().await?;
             let reply_tokens = self.chat().await?;
             let judged = self.first_share(reply_tokens, &mut judgements).await?;
             self.show(&judged)?;
@@ -230,6 +243,21 @@ impl Scene {
         }
         println!("           ready after {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Without its parent's VDF proof a request would be served unmined.
+    async fn wait_for_vdf(&self) -> Result<(), QuickstartError> {
+        let started = Instant::now();
+        loop {
+            if let Some(vdf) = self.app.context.load().vdf() {
+                println!("VDF        {} squarings proved for the tip", vdf.tick.0);
+                return Ok(());
+            }
+            if started.elapsed() > Duration::from_secs(self.args.patience) {
+                return Err(QuickstartError::NoVdf(self.args.patience));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The prompt through the proxy, as any OpenAI client sends it; the reply as it comes. Returns

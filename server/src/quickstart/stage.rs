@@ -50,6 +50,7 @@ impl Stage {
             share_target: ShareTarget(Some(Target::MAX)),
             proof_version: args.proof_version,
             interval: 10.0,
+            vdf_ticks: args.vdf_ticks,
             seed: None,
         }
         .into_settings()?;
@@ -66,7 +67,7 @@ impl Stage {
         let config = proxy_args(args, engine_port)?.into_config()?;
         let service = Service::start(config, Some(link)).await?;
         println!("Chain      embedded development chain, tip {}", chain.tip().hash.display());
-        println!("           (development blocks do not verify the VDF yet)");
+        println!("           (each block needs a VDF proof of {} squarings)", args.vdf_ticks);
         println!("Proxy      http://{}/v1", service.address());
         println!("Collector  {}", service.collector().endpoint());
         let engine = EngineProcess::spawn(&EngineCommand {

@@ -3,29 +3,44 @@
 
 use crate::engine::Script;
 use crate::miner::{self, Mined, mine_tier};
-use crate::worker::{MODEL_NAME, Worker, chain_settings, wait_for};
+use crate::worker::{MODEL_NAME, VDF_TICKS, Worker, chain_settings, wait_for};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tensorpow_core::proof::MiningResponseRef;
 use tensorpow_core::target::{CompactTarget, Target};
 use tensorpow_core::units::Digest;
 use tensorpow_server::devnet::chain::DevChain;
-use tensorpow_server::devnet::vdf::FixedVdf;
+use tensorpow_server::devnet::vdf::DevVdf;
 use tensorpow_server::mining::job::Job;
 use tensorpow_server::mining::payload::{EngineKind, PayloadSettings, PowForm, mining_payload};
 use tensorpow_server::mining::sink::Verdict;
-use tensorpow_server::mining::vdf::VdfSource;
+use tensorpow_server::mining::vdf::VdfState;
 use tensorpow_server::report::{self, Against};
 
 fn chain(flags: &[&str]) -> DevChain {
-    DevChain::new(chain_settings(flags), Arc::new(FixedVdf))
+    let settings = chain_settings(flags);
+    let vdf = Arc::new(DevVdf::new(settings.vdf_ticks));
+    DevChain::new(settings, vdf)
+}
+
+/// The VDF proof of a job's parent, once the chain has made it.
+fn vdf_proof(chain: &DevChain, job: &Job) -> VdfState {
+    let started = Instant::now();
+    loop {
+        if let Some(state) = chain.vdf().latest(&job.parent()) {
+            return state;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "no VDF proof");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn pow(chain: &DevChain, job: &Job) -> Value {
     let settings = chain.settings();
     let payload = mining_payload(
         job,
-        &FixedVdf.latest(&job.parent()).unwrap(),
+        &vdf_proof(chain, job),
         &settings.model,
         &PayloadSettings {
             engine: EngineKind::LlamaCpp,
@@ -62,7 +77,7 @@ fn shares_are_credited_once_and_a_solution_moves_the_tip() {
     let verdict = chain.submit(&solution.message()).unwrap();
     let tip = chain.tip();
     assert_eq!(verdict, Verdict::Block { height: 1, hash: tip.hash });
-    assert_eq!((tip.height, tip.cumulative_tick), (1, 32_768));
+    assert_eq!((tip.height, tip.cumulative_tick), (1, VDF_TICKS.into()));
     assert_ne!(tip.hash, genesis.hash);
 
     assert_eq!(label(&chain, &solution), "already_submitted");
@@ -195,7 +210,7 @@ fn a_seed_decides_every_header() {
     assert_eq!(a.new_job(), b.new_job());
     let other = DevChain::new(
         tensorpow_server::devnet::chain::ChainSettings { seed: Some(8), ..chain_settings(&[]) },
-        Arc::new(FixedVdf),
+        Arc::new(DevVdf::new(VDF_TICKS)),
     );
     assert_ne!(a.tip().hash, other.tip().hash);
 }
@@ -210,15 +225,22 @@ fn a_report_says_what_holds_and_what_does_not() {
     let good = report::of_proof(&MiningResponseRef::read(&message).unwrap(), &against);
     let text = good.to_string();
     assert!(good.passed(), "{text}");
-    for part in ["chatcmpl-r", "256 tokens", "256 of 256 steps", "every check passed", "share"] {
+    for part in
+        ["chatcmpl-r", "256 tokens", "256 of 256 steps", "ok   VDF", "every check passed", "share"]
+    {
         assert!(text.contains(part), "{part} in\n{text}");
     }
-    let mut broken = share;
+    let mut broken = share.clone();
     broken.proof.chosen_tokens[9] ^= 1;
     let message = broken.message();
     let bad = report::of_proof(&MiningResponseRef::read(&message).unwrap(), &against);
     assert!(!bad.passed());
     assert!(bad.to_string().contains("FAIL final digest"), "{bad}");
+    let mut other_tick = share;
+    other_tick.proof.tick += 1;
+    let message = other_tick.message();
+    let bad = report::of_proof(&MiningResponseRef::read(&message).unwrap(), &against).to_string();
+    assert!(bad.contains("FAIL VDF"), "{bad}");
     let empty = MiningResponseRef::default();
     assert!(!report::of_proof(&empty, &against).passed());
 }

@@ -40,7 +40,7 @@ async fn a_request_for_the_mining_model_carries_the_whole_payload() {
         let mut expected = json!({
             "block_hash": format!("{:x}", job.parent()),
             "vdf": hex::encode(vdf.blob.as_bytes()),
-            "tick": 32768,
+            "tick": 64,
             "target": format!("{:x}", adjusted.target),
             "header_prefix": format!("{:x}", job.prefix.with_bits(adjusted.bits)),
             "ipfs_cid": "QmDefault",

@@ -22,6 +22,8 @@ use tokio::sync::{broadcast, oneshot};
 
 pub(crate) const MODEL: &str = "org/tiny@0123456789abcdef0123456789abcdef01234567";
 pub(crate) const MODEL_NAME: &str = "org/tiny";
+/// Squarings behind the VDF proofs of tests: few, because the code is not optimised.
+pub(crate) const VDF_TICKS: u32 = 64;
 
 #[derive(Debug, Parser)]
 struct Flags {
@@ -49,7 +51,8 @@ pub(crate) fn config(engine: &str, flags: &[&str]) -> Config {
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {
-    let fixed = ["x", "--model", MODEL, "--seed", "7"];
+    let ticks = VDF_TICKS.to_string();
+    let fixed = ["x", "--model", MODEL, "--seed", "7", "--vdf-ticks", &ticks];
     let version =
         if flags.contains(&"--proof-version") { &[][..] } else { &["--proof-version", "2"] };
     ChainFlags::parse_from(fixed.iter().chain(flags).chain(version)).chain.into_settings().unwrap()

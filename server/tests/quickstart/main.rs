@@ -65,6 +65,7 @@ impl Run {
             .arg("--model")
             .arg(&model)
             .args(["--model-name", "org/tiny", "--prompt", "What is a proof?"])
+            .args(["--vdf-ticks", "64"]) // few, because the code is not optimised
             .args(flags)
             .env(BEHAVIOUR, behaviour)
             .env(PID_FILE, folder.path().join("pid"))
@@ -126,6 +127,7 @@ fn shows_reply_and_proof() {
         "Completion chatcmpl-fake (mined)",
         "chatcmpl-fake",
         "256 of 256 steps",
+        "64 squarings verified",
         "every check passed",
         "--keep",
     ] {
