@@ -78,7 +78,7 @@ fn main() {
     });
     lines.push(("prove_ticks_per_s", 1e5 / proved.as_secs_f64()));
     // Forms with a small first coefficient take the general arithmetic, and all these share factors
-    // with the start: the dearest kind of blob there is.
+    // with the start: of all blobs tried, this kind took longest.
     let small = Form::generator(&d).encode(&d).expect("encodes");
     let hostile = [small, small].concat();
     let times: Vec<f64> = (0..20)

@@ -1,5 +1,5 @@
-//! Mines one window, encodes its proof and checks it, with neither std nor an allocator: if any
-//! path needed one, this would not link. The exit status says which part failed.
+//! Mines one window, encodes its proof and checks it, and verifies a VDF proof, with neither std nor
+//! an allocator: if any path needed one, this would not link. The exit status says which part failed.
 #![no_std]
 #![no_main]
 
@@ -12,7 +12,8 @@ use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
 use tensorpow_core::selfcheck::{Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
-use tensorpow_core::units::{HeaderPrefix, Tick};
+use tensorpow_core::units::{BlockHash, HeaderPrefix, Tick};
+use tensorpow_core::vdf;
 use tensorpow_core::window::{Label, Sequence, Window};
 
 #[link(name = "c")]
@@ -30,6 +31,11 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
+/// A challenge, 32 bytes, and the proof of [`VDF_TICKS`] squarings on it, one of the published
+/// vectors.
+const VDF_PROOF: &[u8] = include_bytes!("vdf_proof.bin");
+const VDF_TICKS: u64 = 32768;
+
 const VOCAB: usize = 512;
 const PROMPT: [u32; 3] = [1, 2, 3];
 
@@ -40,9 +46,19 @@ static mut MESSAGE: [u8; 200_000] = [0; 200_000];
 extern "C" fn main() -> i32 {
     // SAFETY: this program has one thread and takes each reference once.
     let (window, message) = unsafe { (&mut *(&raw mut WINDOW), &mut *(&raw mut MESSAGE)) };
-    match mine(window, message) {
+    match mine(window, message).and_then(|()| verify_vdf()) {
         Ok(()) => 0,
         Err(part) => part,
+    }
+}
+
+fn verify_vdf() -> Result<(), i32> {
+    let (challenge, blob) = VDF_PROOF.split_at_checked(32).ok_or(20)?;
+    let challenge = BlockHash::from_bytes(challenge.try_into().map_err(|_| 21)?);
+    vdf::verify(&challenge, VDF_TICKS, blob).map_err(|_| 22)?;
+    match vdf::verify(&challenge, VDF_TICKS + 1, blob) {
+        Ok(()) => Err(23),
+        Err(_) => Ok(()),
     }
 }
 
