@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+pub mod admission;
 pub mod classify;
 pub mod context;
 pub mod door;

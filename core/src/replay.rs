@@ -38,7 +38,7 @@ pub fn closing_digest(proof: &ProofRef<'_>, nonce: Option<&AdmissionNonce>) -> D
 }
 
 /// The context before the first step.
-fn prompt_context(proof: &ProofRef<'_>) -> Context {
+pub(crate) fn prompt_context(proof: &ProofRef<'_>) -> Context {
     let mut context = Context::<WINDOW>::default();
     let skip = proof.prompt_tokens.len().saturating_sub(WINDOW);
     proof.prompt_tokens.iter().skip(skip).for_each(|token| context.push(token));

@@ -1,5 +1,5 @@
-//! Conformance: runs every group of the vector files `sampler.json`, `proof.json`, `targets.json`
-//! and `vdf.json` against the core and prints how many cases ran per group.
+//! Conformance: runs every group of the vector files `sampler.json`, `proof.json`, `targets.json`,
+//! `vdf.json` and `admission.json` against the core and prints how many cases ran per group.
 //!
 //! Files are read from every folder in `TENSORPOW_VECTORS` (separated like `PATH`), by default from
 //! the project's own copies in `core/tests/vectors`. A folder may hold only some of the files,
@@ -8,6 +8,7 @@
 // Without the libtest harness Clippy does not see that these files are tests.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
+mod admission;
 mod proof;
 mod report;
 mod sampler;
@@ -21,11 +22,12 @@ use std::process::ExitCode;
 
 type Runner = fn(&serde_json::Value, &mut Report);
 
-const FILES: [(&str, Runner); 4] = [
+const FILES: [(&str, Runner); 5] = [
     ("targets.json", targets::run),
     ("proof.json", proof::run),
     ("sampler.json", sampler::run),
     ("vdf.json", vdf::run),
+    ("admission.json", admission::run),
 ];
 
 fn main() -> ExitCode {
