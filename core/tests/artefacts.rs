@@ -8,6 +8,7 @@
 use serde_json::Value;
 use std::io::Write as _;
 use std::path::PathBuf;
+use tensorpow_core::admission::{Memory, extract, judge, merge_to_vec, message_len};
 use tensorpow_core::header::BlockHeader;
 use tensorpow_core::proof::canonical::{canonical_len, canonical_to_vec};
 use tensorpow_core::proof::commitment::{legacy_hash, model_hash};
@@ -16,7 +17,7 @@ use tensorpow_core::proof::{
     commit,
 };
 use tensorpow_core::target::{CompactTarget, Target};
-use tensorpow_core::units::{Digest, HeaderPrefix};
+use tensorpow_core::units::{AdmissionNonce, Digest, HeaderPrefix};
 
 /// The folder, or none after saying why.
 fn folder(test: &str) -> Option<PathBuf> {
@@ -145,4 +146,24 @@ fn a_real_block_fits_a_validation_request() {
     };
     assert_eq!(block.difficulty, i64::MAX);
     assert_eq!(commit(&block.pow_blob.unwrap()), commit(&proof));
+}
+
+#[test]
+fn genesis_proofs_claim_no_nonce_and_a_claim_on_them_is_judged() {
+    let test = "genesis_proofs_claim_no_nonce_and_a_claim_on_them_is_judged";
+    let Some(folder) = folder(test) else { return };
+    let mut memory = Memory::new();
+    for file in ["proof_genesis_mainnet.bin", "proof_genesis_tensor_test.bin"] {
+        let file = load(&folder, file);
+        let proof = ProofRef::read(&file).unwrap();
+        assert_eq!(extract(proof.extra_flags), None);
+        let nonce = AdmissionNonce::from_bytes([1; 32]);
+        let merged = merge_to_vec(proof.extra_flags, &nonce).unwrap();
+        assert_eq!(extract(&merged), Some(nonce));
+        // One try is expected at the greatest difficulty value, 60 million at the smallest.
+        for (difficulty, solved) in [(i64::MAX, true), (1, false)] {
+            let mut scratch = memory.scratch(message_len(&proof));
+            assert_eq!(judge(&proof, &nonce, difficulty, &mut scratch), Ok(solved));
+        }
+    }
 }

@@ -38,6 +38,27 @@ pub enum Progress {
     Paused,
 }
 
+/// How a search that runs elsewhere stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has not ended.
+    Pending,
+    /// It has ended, with a nonce or without.
+    Ready(Option<AdmissionNonce>),
+}
+
+/// What is searched for one window, to be handed to another thread.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// The puzzle's message; its last 32 bytes are the nonce's place.
+    pub message: alloc::boxed::Box<[u8]>,
+    /// What the digest must stay below.
+    pub target: PuzzleTarget,
+    /// Attempts at most.
+    pub max_tries: u64,
+}
+
 /// A search for one window's nonce. It owns no buffers.
 #[derive(Debug, Clone)]
 pub struct Grind {

@@ -20,7 +20,11 @@ mod judge;
 #[cfg(feature = "alloc")]
 mod memory;
 mod message;
+#[cfg(feature = "std")]
+pub mod pool;
 mod puzzle;
+#[cfg(feature = "alloc")]
+pub mod schedule;
 mod selftest;
 
 pub use argon2id::{Block, HashError, LANES, MEMORY_BLOCKS, MEMORY_KIB, SALT, TIME_COST, argon2id};

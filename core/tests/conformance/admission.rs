@@ -4,6 +4,7 @@
 mod carrier;
 mod messages;
 mod puzzle;
+mod scheduler;
 
 use crate::report::{Group, Report, same};
 use crate::source::{array, get, list, text, uint, unhex};
@@ -39,6 +40,7 @@ pub fn run(vectors: &Value, report: &mut Report) {
             "target_custom_params" => puzzle::custom_params,
             "validity" => puzzle::validity,
             "grind" => puzzle::grind,
+            "scheduler" => scheduler::scheduler,
             unknown => {
                 report.unknown(unknown);
                 continue;
@@ -46,13 +48,24 @@ pub fn run(vectors: &Value, report: &mut Report) {
         };
         let one = std::slice::from_ref(group);
         let cases = group.as_array().map_or(one, Vec::as_slice);
+        let (cases, left_out): (Vec<_>, Vec<_>) =
+            cases.iter().partition(|v| not_ours(name, v).is_none());
+        for vector in left_out {
+            let why = not_ours(name, vector).unwrap_or_default();
+            report.skipped(&format!("{name}.{}", text(vector, "name")), why);
+        }
         report.group(name, |counter: &mut Group| {
-            for (number, vector) in cases.iter().enumerate() {
+            for (number, vector) in cases.into_iter().enumerate() {
                 let label = vector.get("name").and_then(Value::as_str).unwrap_or_default();
                 counter.case(format!("{number} {label}"), case(vector));
             }
         });
     }
+}
+
+/// Why a case is left out, if it is.
+fn not_ours(group: &str, v: &Value) -> Option<&'static str> {
+    if group == "scheduler" { scheduler::not_ours(v) } else { None }
 }
 
 /// Runs every comparison of a case in turn; the first difference is the answer.
