@@ -2,6 +2,7 @@
 //! self-check, the encoding, and the choice of sockets. All of it on a thread of its own, so that
 //! no decode step ever waits for it.
 
+use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tensorpow_core::admission::{MergeError, merge_to_vec};
 use tensorpow_core::classify::{Tier, judge, tier};
 use tensorpow_core::proof::{
     Encode, MiningResponseRef, PadMask, ProofRef, Rows, TooLong, Words, WriteError, commit,
 };
 use tensorpow_core::selfcheck::{self, Expected, Failed, selfcheck};
-use tensorpow_core::units::{Digest, EVIDENCE_SLOTS, STATS};
+use tensorpow_core::units::{AdmissionNonce, Digest, EVIDENCE_SLOTS, STATS};
 
 use crate::egress::{Deadline, Outgoing, Purpose, Route, Sender};
 use crate::engine::Shared;
@@ -119,6 +121,12 @@ impl From<TooLong> for Lost {
     }
 }
 
+impl From<MergeError> for Lost {
+    fn from(why: MergeError) -> Self {
+        Self::Encoding(why.to_string())
+    }
+}
+
 impl From<WriteError> for Lost {
     fn from(why: WriteError) -> Self {
         Self::Encoding(why.to_string())
@@ -209,6 +217,7 @@ fn message(full: &Full, digest: &Digest, purpose: Purpose) -> Result<Vec<u8>, Lo
     let prompt = prompt.to_vec();
     let target = payload.target.to_be_bytes();
     let audit = purpose == Purpose::Audit;
+    let flags = extra_flags(audit, window.nonce())?;
     let proof = ProofRef {
         version: job.proof_version,
         tick: u64::from(payload.tick),
@@ -222,7 +231,7 @@ fn message(full: &Full, digest: &Digest, purpose: Purpose) -> Result<Vec<u8>, Lo
         model_identifier: job.model_identifier.as_bytes(),
         compute_precision: job.compute_precision.as_bytes(),
         ipfs_cid: payload.ipfs_cid.as_bytes(),
-        extra_flags: if audit { AUDIT_FLAGS } else { NO_FLAGS },
+        extra_flags: &flags,
         temperature: job.params.temperature,
         top_p: job.params.top_p,
         top_k: job.params.top_k,
@@ -266,6 +275,19 @@ fn message(full: &Full, digest: &Digest, purpose: Purpose) -> Result<Vec<u8>, Lo
         ..common
     };
     Ok(response.encode_to_vec()?)
+}
+
+/// What the proof says beside its evidence: its purpose, and the nonce its draws were made with.
+/// spec: proof-encoding §4, admission §3.2
+fn extra_flags(
+    audit: bool,
+    nonce: Option<&AdmissionNonce>,
+) -> Result<Cow<'static, [u8]>, MergeError> {
+    let flags = if audit { AUDIT_FLAGS } else { NO_FLAGS };
+    match nonce {
+        None => Ok(Cow::Borrowed(flags)),
+        Some(nonce) => merge_to_vec(flags, nonce).map(Cow::Owned),
+    }
 }
 
 fn rows(words: Words<'_>, width: usize) -> Rows<'_> {

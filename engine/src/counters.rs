@@ -80,6 +80,11 @@ impl Plain {
         self.value.fetch_update(Relaxed, Relaxed, below).is_ok()
     }
 
+    /// Takes over a count that is kept elsewhere.
+    pub(crate) fn set(&self, n: u64) {
+        self.value.store(n, Relaxed);
+    }
+
     pub(crate) fn sub(&self, n: u64) {
         self.value.fetch_sub(n, Relaxed);
     }
@@ -107,6 +112,9 @@ pub(crate) struct Counters {
     pub(crate) not_mined: Labelled,
     pub(crate) stopped: Labelled,
     pub(crate) share_tier_off: Plain,
+    pub(crate) admission_searches: Plain,
+    pub(crate) admission_tries: Plain,
+    pub(crate) admission: Labelled,
     pub(crate) ended: Labelled,
     pub(crate) partial: Plain,
     pub(crate) windows_queued: Plain,
@@ -145,6 +153,20 @@ impl Counters {
             share_tier_off: Plain::counter(
                 "tensorpow_share_target_invalid_total",
                 "Sequences mined without the share tier because their share target is malformed.",
+            ),
+            admission_searches: Plain::gauge(
+                "tensorpow_admission_searches",
+                "Searches for an admission nonce under way.",
+            ),
+            admission_tries: Plain::counter(
+                "tensorpow_admission_tries_total",
+                "Attempts at admission puzzles.",
+            ),
+            admission: Labelled::new(
+                "tensorpow_admission_windows_total",
+                "Windows that should have an admission nonce, by what came of it.",
+                "outcome",
+                ["found", "not_found", "cancelled", "no_difficulty", "no_message", "no_randomness"],
             ),
             ended: Labelled::new(
                 "tensorpow_sequences_ended_total",
@@ -226,6 +248,9 @@ impl Counters {
         self.not_mined.render(&mut text);
         self.stopped.render(&mut text);
         self.share_tier_off.render(&mut text);
+        self.admission_searches.render(&mut text);
+        self.admission_tries.render(&mut text);
+        self.admission.render(&mut text);
         self.ended.render(&mut text);
         self.partial.render(&mut text);
         self.windows_queued.render(&mut text);

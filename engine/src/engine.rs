@@ -8,6 +8,7 @@ use std::time::Instant;
 use tensorpow_core::door::json::PayloadError;
 use tensorpow_core::door::{self, Payload, Refusal, Requested};
 
+use crate::admission::{Admission, AdmissionError};
 use crate::closer::Closing;
 use crate::counters::Counters;
 use crate::egress::{Deadline, Egress, FLUSH};
@@ -113,12 +114,47 @@ impl fmt::Display for NotMined {
 
 impl std::error::Error for NotMined {}
 
+/// The engine side cannot start; the inference engine serves without it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The operating system gives no thread.
+    Thread(std::io::Error),
+    /// Windows should be admitted and cannot be.
+    Admission(AdmissionError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Thread(why) => write!(f, "no thread: {why}"),
+            Self::Admission(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<std::io::Error> for StartError {
+    fn from(why: std::io::Error) -> Self {
+        Self::Thread(why)
+    }
+}
+
+impl From<AdmissionError> for StartError {
+    fn from(why: AdmissionError) -> Self {
+        Self::Admission(why)
+    }
+}
+
 /// What sequences and the engine share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Log,
     pub(crate) windows: Windows,
+    /// None when no window gets a nonce.
+    pub(crate) admission: Option<Admission>,
     proof_version: Option<u8>,
     model_identifier: Option<String>,
     compute_precision: Option<String>,
@@ -139,8 +175,9 @@ impl Engine {
     /// Starts the threads. No socket is opened before the first proof.
     ///
     /// # Errors
-    /// The operating system gives no thread.
-    pub fn start(settings: Settings, identity: Identity, log: Log) -> std::io::Result<Self> {
+    /// [`StartError`].
+    pub fn start(settings: Settings, identity: Identity, log: Log) -> Result<Self, StartError> {
+        let admission = Admission::start(settings.admission, settings.proof_version)?;
         let max_sequences =
             settings.max_sequences.or(identity.max_sequences).unwrap_or(MAX_SEQUENCES);
         let window_queue = settings.window_queue.unwrap_or(max_sequences);
@@ -152,6 +189,7 @@ impl Engine {
             counters,
             log,
             windows,
+            admission,
             proof_version: settings.proof_version,
             model_identifier: settings.model_identifier.or(identity.model_identifier),
             compute_precision: settings.compute_precision.or(identity.compute_precision),
@@ -171,6 +209,13 @@ impl Engine {
                 egress_settings.mode.as_str(),
             ),
         );
+        if let Some(admission) = &shared.admission {
+            let threads = admission.threads();
+            shared.log.line(
+                Level::Info,
+                format_args!("every version-3 window seeks admission, threads: {threads}"),
+            );
+        }
         Ok(Self { shared, closing, egress, deadline })
     }
 
@@ -226,6 +271,9 @@ impl Engine {
     /// Everything that is counted, in the Prometheus text format.
     #[must_use]
     pub fn metrics(&self) -> String {
+        if let Some(admission) = &self.shared.admission {
+            self.shared.counters.admission_tries.set(admission.tries());
+        }
         self.shared.counters.render()
     }
 }

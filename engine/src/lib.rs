@@ -13,6 +13,7 @@
 //! counted by reason.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod archive;
 mod closer;
 mod counters;
@@ -27,7 +28,8 @@ pub mod settings;
 mod sync;
 mod windows;
 
-pub use engine::{BeginRequest, Engine, Identity, NotMined};
+pub use admission::AdmissionError;
+pub use engine::{BeginRequest, Engine, Identity, NotMined, StartError};
 pub use notice::{Level, Log};
 pub use request::{EndReason, Exclusion, Exclusions};
 pub use sequence::{Sequence, Stopped};

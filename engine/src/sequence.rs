@@ -3,9 +3,12 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tensorpow_core::units::AdmissionNonce;
 use tensorpow_core::window::{self, StepError, Window};
 
+use crate::admission::{Admission, Search};
 use crate::archive::Archive;
 use crate::engine::{BeginRequest, Row, Shared};
 use crate::job::Job;
@@ -51,6 +54,8 @@ pub struct Sequence {
     window: Box<Window>,
     archive: Archive,
     job: Arc<Job>,
+    /// The search for the nonce of the window that comes next; none when it needs none, or has it.
+    search: Option<Search>,
     vocab: usize,
     slot_id: i32,
     stopped: Option<Stopped>,
@@ -64,27 +69,61 @@ impl Sequence {
         job: Job,
         request: &BeginRequest<'_>,
     ) -> Self {
-        Self {
+        let mut sequence = Self {
             window: row.shared.windows.take(),
             row,
             mined,
             archive: Archive::of_prompt(request.prompt),
             job: Arc::new(job),
+            search: None,
             vocab: request.vocab,
             slot_id: request.slot_id,
             stopped: None,
             ended: EndReason::Error,
+        };
+        sequence.seek_admission();
+        sequence
+    }
+
+    /// Starts the search for the nonce of the window that comes next. Everything before the window
+    /// is known at this moment and not earlier. spec: sampler §10
+    fn seek_admission(&mut self) {
+        let shared = &self.row.shared;
+        let seek = |a: &Admission| a.seek(&self.job, &self.archive, shared);
+        self.search = shared.admission.as_ref().and_then(seek);
+    }
+
+    /// True when the next [`Sequence::sample`] need not wait for the admission of its window.
+    /// Waits for it, `patience` at most. spec: sampler §10
+    pub fn ready(&mut self, patience: Duration) -> bool {
+        if self.stopped.is_some() {
+            return true;
         }
+        let Some(search) = &mut self.search else { return true };
+        let Some(nonce) = search.wait(patience) else { return false };
+        self.admit(nonce);
+        true
+    }
+
+    /// Gives the window its nonce, or none: then it counts only in the free tier.
+    fn admit(&mut self, nonce: Option<AdmissionNonce>) {
+        self.search = None;
+        // Never too late: a search lives only while the window is empty.
+        let _ = self.window.set_nonce(nonce);
     }
 
     /// Chooses the next token from the engine's raw logits and records the step. Called once for
-    /// each token the engine keeps. spec: sampler §7
+    /// each token the engine keeps. Waits where [`Sequence::ready`] is false. spec: sampler §7
     ///
     /// # Errors
     /// [`Stopped`], from the first row that cannot be mined on.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, Stopped> {
         if let Some(stopped) = self.stopped {
             return Err(stopped);
+        }
+        if let Some(search) = &mut self.search {
+            let nonce = search.wait_to_the_end();
+            self.admit(nonce);
         }
         match self.step(logits) {
             Ok(step) => {
@@ -114,6 +153,7 @@ impl Sequence {
 
     fn stop(&mut self, stopped: Stopped) -> Stopped {
         self.stopped = Some(stopped);
+        self.search = None;
         let shared = self.shared();
         shared.counters.stopped.add(stopped.label());
         let (slot, drawn) = (self.slot_id, self.mined.drawn());
@@ -133,10 +173,11 @@ impl Sequence {
             // A draw of 1: no verifier takes this window. spec: sampler §4
             shared.counters.windows.add("dead");
             self.window.clear();
-            return;
+        } else {
+            let window = std::mem::replace(&mut self.window, shared.windows.take());
+            shared.windows.offer(Full { window, prompt, job: Arc::clone(&self.job) });
         }
-        let window = std::mem::replace(&mut self.window, shared.windows.take());
-        shared.windows.offer(Full { window, prompt, job: Arc::clone(&self.job) });
+        self.seek_admission();
     }
 
     /// Ends the sequence; an incomplete window is discarded. spec: sampler §7

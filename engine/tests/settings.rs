@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use tensorpow_engine::settings::{EgressMode, Endpoint, Settings, SettingsError};
+use tensorpow_engine::settings::{
+    AdmissionMode, AdmissionSettings, EgressMode, Endpoint, Settings, SettingsError,
+};
 
 fn read<const N: usize>(variables: [(&str, &str); N]) -> Result<Settings, SettingsError> {
     read_map(&variables.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
@@ -67,7 +69,6 @@ fn a_value_that_cannot_be_honoured_refuses_by_name() {
         (&[("POW_PROOF_VERSION", "4")], "POW_PROOF_VERSION", "1, 2 or 3"),
         (&[("POW_V3_ADMISSION_MODE", "")], "POW_V3_ADMISSION_MODE", "off or always"),
         (&[("POW_V3_ADMISSION_MODE", "on")], "POW_V3_ADMISSION_MODE", "off or always"),
-        (&[("POW_V3_ADMISSION_MODE", " Always ")], "POW_V3_ADMISSION_MODE", "grinder"),
         (&[("TENSORPOW_MAX_SEQUENCES", "0")], "TENSORPOW_MAX_SEQUENCES", "1 to 1048576"),
         (&[("TENSORPOW_WINDOW_QUEUE", "-1")], "TENSORPOW_WINDOW_QUEUE", "-1"),
         (&[("TENSORPOW_PROOF_QUEUE", "many")], "TENSORPOW_PROOF_QUEUE", "many"),
@@ -133,6 +134,31 @@ fn own_settings_are_trimmed_and_empty_ones_unset() {
     assert_eq!(settings.compute_precision, None);
     assert_eq!((settings.max_sequences, settings.window_queue), (Some(8), None));
     assert_eq!(read([("POW_PROOF_VERSION", "")]).unwrap().proof_version, None);
+}
+
+#[test]
+fn admission_is_off_unless_always_and_its_numbers_have_defaults() {
+    let admission = |variables: &[(&str, &str)]| {
+        let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        let settings = read_map(&variables.iter().map(owned).collect()).unwrap();
+        (settings.admission, settings.warnings.len())
+    };
+    let off = AdmissionSettings { mode: AdmissionMode::Off, max_tries_factor: 16, threads: None };
+    assert_eq!(admission(&[]), (off, 0));
+    let always = AdmissionSettings { mode: AdmissionMode::Always, ..off };
+    assert_eq!(admission(&[("POW_V3_ADMISSION_MODE", " Always\n")]), (always, 0));
+    let factor = |text| admission(&[("POW_V3_GRIND_MAX_TRIES_FACTOR", text)]);
+    assert_eq!(factor("3"), (AdmissionSettings { max_tries_factor: 3, ..off }, 0));
+    assert_eq!(factor("-3"), (AdmissionSettings { max_tries_factor: 1, ..off }, 0));
+    assert_eq!(factor("many"), (off, 1));
+    let threads = |text| admission(&[("POW_V3_GRIND_THREADS", text)]);
+    assert_eq!(threads("4"), (AdmissionSettings { threads: Some(4), ..off }, 0));
+    assert_eq!(threads("0"), (AdmissionSettings { threads: Some(1), ..off }, 0));
+    assert_eq!(threads("1.5"), (off, 1));
+    assert_eq!(admission(&[("POW_V3_ADMISSION_DEV_CRASH", "1")]), (off, 1));
+    let mode = ("POW_V3_ADMISSION_MODE", "always");
+    assert_eq!(admission(&[mode, ("POW_PROOF_VERSION", "2")]), (always, 1));
+    assert_eq!(admission(&[mode, ("POW_PROOF_VERSION", "3")]), (always, 0));
 }
 
 #[test]

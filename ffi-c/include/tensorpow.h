@@ -234,6 +234,21 @@ tensorpow_status tensorpow_begin(struct tensorpow_engine *engine,
                                  const struct tensorpow_begin_args *args,
                                  struct tensorpow_sequence **out);
 
+// Asks whether the next tensorpow_sample could draw at once. In version 3 with admission the first
+// draw of each window needs a nonce, which threads of the library grind from the moment all
+// tokens before the window are known.
+//
+// On OK `*ready` is 1 or 0. With 0 the engine leaves the sequence out of its batch, goes on with
+// the others and asks again; when none can go on, `wait_ms` waits for that long at most. An engine
+// that cannot park a sequence need not ask: tensorpow_sample itself waits then. The answer for a
+// sequence that stopped mining is 1: tensorpow_sample says why.
+//
+// # Safety
+// `seq` is a live handle that no other thread uses, `ready` points to an int32_t.
+tensorpow_status tensorpow_ready(struct tensorpow_sequence *seq,
+                                 uint32_t wait_ms,
+                                 int32_t *ready);
+
 // Chooses the next token from the raw logits of the last position, before any bias, penalty,
 // temperature or grammar. Called once for each token the engine keeps, in order; a sample that
 // will be discarded must not reach it.

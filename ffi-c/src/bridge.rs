@@ -5,7 +5,10 @@
 #![allow(unreachable_pub)] // and makes every item of the bridge `pub`
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
+use tensorpow_core::units::BlockHash;
+use tensorpow_core::vdf;
 use tensorpow_engine::inspect::Inspected;
 use tensorpow_engine::settings::Settings;
 use tensorpow_engine::{BeginRequest, Exclusions, Identity, Log, Requested};
@@ -83,6 +86,9 @@ mod ffi {
         fn mined(self: &Sequence) -> bool;
         /// Why the sequence is not mined, or not any more; "" while it is.
         fn why_not(self: &Sequence) -> String;
+        /// False: the next `sample` would have to wait for the admission of its window. Waits for
+        /// it, `wait_ms` at most.
+        fn ready(self: &mut Sequence, wait_ms: u32) -> bool;
         /// Chooses the next token from the raw logits of the last position. False: not mined;
         /// `token` is untouched and the engine chooses this and all further tokens itself.
         fn sample(self: &mut Sequence, logits: &[f32], token: &mut i32) -> bool;
@@ -91,6 +97,13 @@ mod ffi {
 
         /// The 32-byte commitment of a proof's bytes. Throws when they are no proof.
         fn proof_commitment(bytes: &[u8]) -> Result<[u8; 32]>;
+
+        /// True for a proof of `tick` squarings on the challenge, the 32-byte hash of the previous
+        /// block in header order. Any bytes may be judged.
+        fn vdf_verify(challenge: &[u8; 32], tick: u64, blob: &[u8]) -> Result<bool>;
+        /// Does `tick` squarings on the challenge in the calling thread and gives the proof of
+        /// them. Throws above TENSORPOW_VDF_MOST_TICKS.
+        fn vdf_prove(challenge: &[u8; 32], tick: u64) -> Result<Vec<u8>>;
     }
 }
 
@@ -170,6 +183,19 @@ impl Sequence {
         self.why_not.clone()
     }
 
+    fn ready(&mut self, wait_ms: u32) -> bool {
+        let Some(mined) = self.mined.as_mut().filter(|_| self.why_not.is_empty()) else {
+            return true;
+        };
+        match guarded(|| mined.ready(Duration::from_millis(wait_ms.into()))) {
+            Ok(ready) => ready,
+            Err(why) => {
+                self.why_not = why;
+                true
+            }
+        }
+    }
+
     fn sample(&mut self, logits: &[f32], token: &mut i32) -> bool {
         let Some(mined) = self.mined.as_mut().filter(|_| self.why_not.is_empty()) else {
             return false;
@@ -205,5 +231,18 @@ fn proof_commitment(bytes: &[u8]) -> Result<[u8; 32], String> {
         let proof = Inspected::read(bytes).map_err(|why| why.to_string())?;
         let commitment = proof.commitment().map_err(|why| why.to_string())?;
         Ok(*commitment.as_bytes())
+    })?
+}
+
+fn vdf_verify(challenge: &[u8; 32], tick: u64, blob: &[u8]) -> Result<bool, String> {
+    let challenge = BlockHash::from_bytes(*challenge);
+    guarded(|| vdf::verify(&challenge, tick, blob).is_ok())
+}
+
+fn vdf_prove(challenge: &[u8; 32], tick: u64) -> Result<Vec<u8>, String> {
+    let challenge = BlockHash::from_bytes(*challenge);
+    guarded(|| match crate::vdf::prove(&challenge, tick) {
+        Ok(blob) => Ok(blob.to_vec()),
+        Err(why) => Err(why.message),
     })?
 }

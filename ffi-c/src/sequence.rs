@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // exported functions take and give raw pointers
 
 use std::ffi::c_char;
+use std::time::Duration;
 
 use tensorpow_engine::{BeginRequest, Exclusions, Requested, Sequence};
 
@@ -181,6 +182,39 @@ unsafe fn read_request<'a>(args: *const BeginArgs) -> Result<BeginRequest<'a>, F
     })
 }
 
+/// Asks whether the next tensorpow_sample could draw at once. In version 3 with admission the first
+/// draw of each window needs a nonce, which threads of the library grind from the moment all
+/// tokens before the window are known.
+///
+/// On OK `*ready` is 1 or 0. With 0 the engine leaves the sequence out of its batch, goes on with
+/// the others and asks again; when none can go on, `wait_ms` waits for that long at most. An engine
+/// that cannot park a sequence need not ask: tensorpow_sample itself waits then. The answer for a
+/// sequence that stopped mining is 1: tensorpow_sample says why.
+///
+/// # Safety
+/// `seq` is a live handle that no other thread uses, `ready` points to an int32_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tensorpow_ready(
+    seq: *mut SequenceHandle,
+    wait_ms: u32,
+    ready: *mut i32,
+) -> Status {
+    enter(|| {
+        // SAFETY: null or live and exclusive by the caller's promise.
+        let handle = unsafe { seq.as_mut() };
+        let handle = handle.ok_or_else(|| Fault::argument("the sequence handle is null"))?;
+        // SAFETY: the caller's promise about `ready`.
+        let ready = unsafe { place(ready, "ready") }?.write(1);
+        if !handle.dead {
+            handle.dead = true; // until the call is over without a panic
+            let can_draw = handle.sequence.ready(Duration::from_millis(wait_ms.into()));
+            handle.dead = false;
+            *ready = can_draw.into();
+        }
+        Ok(())
+    })
+}
+
 /// Chooses the next token from the raw logits of the last position, before any bias, penalty,
 /// temperature or grammar. Called once for each token the engine keeps, in order; a sample that
 /// will be discarded must not reach it.
@@ -281,6 +315,8 @@ mod tests {
             assert_eq!(tensorpow_engine_new(&about, &mut engine), Status::Ok);
             assert_eq!(tensorpow_begin(engine, &args, &mut seq), Status::Ok);
             (*seq).dead = true;
+            let mut ready = 0;
+            assert_eq!((tensorpow_ready(seq, 0, &mut ready), ready), (Status::Ok, 1));
             let status = tensorpow_sample(seq, logits.as_ptr(), 128, &mut token);
             assert_eq!((status, token), (Status::Internal, -1));
             let message = with_last_error(|m| m.to_str().unwrap().to_owned()).unwrap();

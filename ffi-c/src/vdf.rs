@@ -60,17 +60,22 @@ pub unsafe extern "C" fn tensorpow_vdf_prove(
         let out = unsafe { place(out.cast::<[u8; PROOF_BYTES]>(), "out") }?;
         // SAFETY: the caller's promise about `challenge`.
         let challenge = unsafe { read_challenge(challenge) }?;
-        if tick > TENSORPOW_VDF_MOST_TICKS {
-            let most = TENSORPOW_VDF_MOST_TICKS;
-            let message = format!("tick is {tick}, one call proves at most {most}");
-            return Err(Fault::argument(message));
-        }
-        let internal = |why: String| Fault::new(Status::Internal, why);
-        let d = Discriminant::from_challenge(challenge.as_bytes(), DISCRIMINANT_BITS)
-            .map_err(|why| internal(why.to_string()))?;
-        out.write(prover::prove(&d, tick).map_err(|why| internal(why.to_string()))?);
+        out.write(prove(&challenge, tick)?);
         Ok(())
     })
+}
+
+/// One proof, made in one call, for both doors.
+pub(crate) fn prove(challenge: &BlockHash, tick: u64) -> Result<[u8; PROOF_BYTES], Fault> {
+    if tick > TENSORPOW_VDF_MOST_TICKS {
+        let most = TENSORPOW_VDF_MOST_TICKS;
+        let message = format!("tick is {tick}, one call proves at most {most}");
+        return Err(Fault::argument(message));
+    }
+    let internal = |why: String| Fault::new(Status::Internal, why);
+    let d = Discriminant::from_challenge(challenge.as_bytes(), DISCRIMINANT_BITS)
+        .map_err(|why| internal(why.to_string()))?;
+    prover::prove(&d, tick).map_err(|why| internal(why.to_string()))
 }
 
 /// The previous block's hash.

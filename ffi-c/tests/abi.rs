@@ -222,6 +222,11 @@ fn the_other_doors_take_null_without_harm() {
     unsafe {
         let invalid = Status::InvalidArgument;
         let n = row.len();
+        let mut ready = -1;
+        assert_eq!(tensorpow_ready(null_mut(), 0, &mut ready), invalid);
+        assert_eq!(tensorpow_ready(sequence, 0, null_mut()), invalid);
+        assert_eq!(tensorpow_ready(sequence, 0, &mut ready), Status::Ok);
+        assert_eq!(ready, 1, "version 2 waits for nothing");
         assert_eq!(tensorpow_sample(null_mut(), row.as_ptr(), n, &mut token), invalid);
         assert_eq!(tensorpow_sample(sequence, null(), n, &mut token), invalid);
         assert_eq!(tensorpow_sample(sequence, row.as_ptr(), n, null_mut()), invalid);

@@ -241,6 +241,15 @@ bool sequence::sample(llama_context * ctx, int32_t idx, llama_token & token) {
     return false;
 }
 
+bool sequence::ready(uint32_t wait_ms) {
+    if (!handle) {
+        return true;
+    }
+    int32_t ready = 1;
+    // a handle that fails here fails in sample too, which says why
+    return tensorpow_ready(handle, wait_ms, &ready) != TENSORPOW_STATUS_OK || ready != 0;
+}
+
 //
 // engine
 //

@@ -22,6 +22,9 @@ struct task_params;
 
 namespace server_tensorpow {
 
+// How long the server waits at a time when all its slots are parked.
+constexpr uint32_t PARKED_WAIT_MS = 5;
+
 // What the body of one completion request says about mining.
 struct request {
     std::string pow; // the payload's JSON text as it came; the library judges it
@@ -60,6 +63,9 @@ class sequence {
     // Chooses the token from the logits of output `idx` of `ctx`. False: nothing is mined here, or no
     // longer, and the caller samples as usual.
     bool sample(llama_context * ctx, int32_t idx, llama_token & token);
+
+    // False: the next sample would have to wait for the admission of its window. Waits up to `wait_ms` for it.
+    bool ready(uint32_t wait_ms = 0);
 
     void end(tensorpow_end_reason reason);
 

@@ -89,6 +89,9 @@ tensorpow_status tensorpow_begin(tensorpow_engine *engine,
                                  const tensorpow_begin_args *args,
                                  tensorpow_sequence **out);
 
+/* *ready: the next sample need not wait for an admission; waits up to wait_ms for it */
+tensorpow_status tensorpow_ready(tensorpow_sequence *seq, uint32_t wait_ms, int32_t *ready);
+
 /* OK: *token is the choice and already part of the sequence. Anything else: the sequence mines no more. */
 tensorpow_status tensorpow_sample(tensorpow_sequence *seq,
                                   const float *logits,

@@ -63,6 +63,10 @@ tensorpow_status tensorpow_begin(tensorpow_engine * engine, const tensorpow_begi
     return fail(TENSORPOW_STATUS_NOT_MINED, "built without the tensorpow library");
 }
 
+tensorpow_status tensorpow_ready(tensorpow_sequence *, uint32_t, int32_t *) {
+    return fail(TENSORPOW_STATUS_INVALID_ARGUMENT, "ready: the stub opens no sequence");
+}
+
 tensorpow_status tensorpow_sample(tensorpow_sequence *, const float *, size_t, int32_t *) {
     return fail(TENSORPOW_STATUS_INVALID_ARGUMENT, "sample: the stub opens no sequence");
 }

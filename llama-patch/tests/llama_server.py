@@ -138,6 +138,15 @@ class LlamaServer:
         parsed: Json = json.loads(raw)
         return status, parsed
 
+    def post_and_leave(self, path: str, body: Json, after_s: float) -> None:
+        """Sends a request and closes the connection some seconds later, whatever came."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        try:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            time.sleep(after_s)
+        finally:
+            connection.close()
+
     def stream(self, path: str, body: Json) -> Generator[str, None, None]:
         """The data of each server-sent event. Closing the iterator drops the connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_LIMIT_S)

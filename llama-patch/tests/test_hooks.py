@@ -232,6 +232,56 @@ class Hooks(unittest.TestCase):
         answer, calls = self.ask(mined({**TEXT, "id_slot": 1}))
         self.assertEqual(calls[-1]["tokens"], answer["tokens"])
 
+    def test_parked_slot_waits_before_its_draw(self) -> None:
+        expected, _ = self.ask(mined(TEXT))
+        for step in (0, 1, 5):
+            for prompt in (PROMPT, [5]):  # a prompt of one token has nothing to process before it
+                with self.subTest(step=step, prompt=prompt):
+                    body = {**TEXT, "prompt": prompt}
+                    began = time.monotonic()
+                    answer, calls = self.ask(mined(body, park_at=step, park_ms=400))
+                    self.assertGreaterEqual(time.monotonic() - began, 0.4)
+                    self.assertEqual(calls[-1]["reason"], FINISHED, "it sampled while parked")
+                    self.assertEqual(calls[-1]["tokens"], answer["tokens"])
+                    if prompt == PROMPT:
+                        self.assertEqual(answer["tokens"], expected["tokens"])
+
+    def test_parked_slot_does_not_hold_up_its_neighbour(self) -> None:
+        parked = {**TEXT, "id_slot": 0}
+        answers: list[Json] = []
+        calls: list[Json] = []
+        with self.server.new_calls(calls):
+            waiting = threading.Thread(
+                target=lambda: answers.append(
+                    self.server.post("/completion", mined(parked, park_at=3, park_ms=4000))[1]
+                )
+            )
+            waiting.start()
+            for _ in range(2):
+                self.server.post("/completion", mined({**TEXT, "id_slot": 1}))
+            self.server.post("/completion", {**TEXT, "id_slot": 1})
+            self.assertTrue(waiting.is_alive(), "the neighbour had to wait")
+            waiting.join()
+        ends = [call for call in calls if call["call"] == "end"]
+        self.assertEqual([end["slot"] for end in ends], [1, 1, 0])
+        self.assertEqual({end["reason"] for end in ends}, {FINISHED})
+        self.assertEqual(ends[-1]["tokens"], answers[0]["tokens"])
+
+    def test_parked_slot_can_be_cancelled(self) -> None:
+        for step in (0, 2):
+            with self.subTest(step=step):
+                body = mined({**TEXT, "n_predict": 9}, park_at=step, park_ms=60_000)
+                calls: list[Json] = []
+                began = time.monotonic()
+                with self.server.new_calls(calls):
+                    self.server.post_and_leave("/completion", {**body, "stream": True}, after_s=1.0)
+                    # the server looks for leavers when no answer of any request came for a second,
+                    # and what `new_calls` asks would be such answers
+                    time.sleep(4)
+                self.assertLess(time.monotonic() - began, 30)
+                self.assertEqual(calls[-1]["reason"], CANCELLED)
+                self.assertEqual(len(calls[-1]["tokens"]), step)
+
     def test_too_long_prompt_is_an_error(self) -> None:
         calls: list[Json] = []
         with self.server.new_calls(calls):

@@ -48,8 +48,6 @@ pub enum Problem {
         /// The host.
         host: String,
     },
-    /// `always` asks for admission nonces, which this build does not make.
-    NoAdmissionGrinder,
 }
 
 impl fmt::Display for SettingsError {
@@ -79,11 +77,6 @@ impl fmt::Display for SettingsError {
                 f,
                 "{name}={host} names a node while POW_EGRESS_MODE=broker sends to the proxy's \
                  collector; point it at the proxy or use local_miner"
-            ),
-            Problem::NoAdmissionGrinder => write!(
-                f,
-                "{name}=always asks for admission nonces, but this build has no admission \
-                 grinder; set it to off to mine version 3 without nonces"
             ),
         }
     }

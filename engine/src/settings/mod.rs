@@ -2,11 +2,13 @@
 //! A value that cannot be honoured refuses the start and says which variable and why; a value that
 //! merely looks mistaken becomes a warning.
 
+mod admission;
 mod egress;
 mod error;
 
 use std::path::PathBuf;
 
+pub use admission::{AdmissionMode, AdmissionSettings};
 pub use egress::{EgressMode, EgressSettings, Endpoint};
 pub use error::{Problem, SettingsError};
 
@@ -21,6 +23,8 @@ const PROOF_QUEUE: usize = 100;
 pub struct Settings {
     /// `POW_PROOF_VERSION`; `None` takes each payload's stamp. spec: sampler §9.4
     pub proof_version: Option<u8>,
+    /// The admission of version-3 windows.
+    pub admission: AdmissionSettings,
     /// `TENSORPOW_MODEL_IDENTIFIER`: the model's `name@commit`, when the payload may omit it.
     pub model_identifier: Option<String>,
     /// `TENSORPOW_COMPUTE_PRECISION`: the precision label, when the payload may omit it.
@@ -58,11 +62,17 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut env = Environment { lookup, warnings: Vec::new() };
         let proof_version = proof_version(&env)?;
-        admission_mode(&env)?;
+        let admission = AdmissionSettings::read(&mut env)?;
         let egress = EgressSettings::read(&mut env)?;
         let save_dir = save_dir(&mut env)?;
+        if admission.mode == AdmissionMode::Always && proof_version.is_some_and(|own| own < 3) {
+            env.warnings.push(
+                "POW_V3_ADMISSION_MODE=always has no effect below POW_PROOF_VERSION=3".to_owned(),
+            );
+        }
         Ok(Self {
             proof_version,
+            admission,
             model_identifier: env.text("TENSORPOW_MODEL_IDENTIFIER")?,
             compute_precision: env.text("TENSORPOW_COMPUTE_PRECISION")?,
             egress,
@@ -88,21 +98,6 @@ fn proof_version(env: &Environment<'_>) -> Result<Option<u8>, SettingsError> {
             Err(env
                 .refuse(NAME, Problem::UnknownWord { found: other.into(), allowed: "1, 2 or 3" }))
         }
-    }
-}
-
-/// Only `off` can be served: this build mines version 3 without admission nonces.
-/// spec: sampler §13
-fn admission_mode(env: &Environment<'_>) -> Result<(), SettingsError> {
-    const NAME: &str = "POW_V3_ADMISSION_MODE";
-    let Some(mode) = env.get(NAME)? else {
-        return Ok(());
-    };
-    match mode.trim().to_ascii_lowercase().as_str() {
-        "off" => Ok(()),
-        "always" => Err(env.refuse(NAME, Problem::NoAdmissionGrinder)),
-        _ => Err(env
-            .refuse(NAME, Problem::UnknownWord { found: mode.clone(), allowed: "off or always" })),
     }
 }
 

@@ -83,11 +83,21 @@ int mine() {
     return unmined->mined() ? 1 : 0;
 }
 
+// A VDF proof made and judged: it holds for its own number of squarings and for no other.
+bool vdf() {
+    const std::array<std::uint8_t, 32> challenge{7};
+    const auto blob = tensorpow::vdf_prove(challenge, 1000);
+    const rust::Slice<const std::uint8_t> bytes(blob.data(), blob.size());
+    return tensorpow::vdf_verify(challenge, 1000, bytes) &&
+           !tensorpow::vdf_verify(challenge, 1001, bytes);
+}
+
 } // namespace
 
 int main() {
     std::cout << "tensorpow " << tensorpow_version() << "\n";
     try {
+        if (!vdf()) return 1;
         return mine(); // the engine's box sends what is finished, for a second at most
     } catch (const std::exception &error) {
         std::cerr << error.what() << "\n";

@@ -6,28 +6,34 @@
 //   "eos": id, "eos_at": n    choose token `id` at step n
 //   "fail_at": n              stop mining at step n
 //   "bad_token_at": n         answer a token outside the vocabulary at step n
+//   "park_at": n, "park_ms": t  step n has to wait t milliseconds; to sample earlier stops mining
 // and TENSORPOW_RECORDER_REFUSE=1 makes the start fail as a bad configuration does.
 
 #include "tensorpow.h"
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <thread>
 #include <vector>
 
 struct tensorpow_engine {
     std::atomic<uint64_t> begun{0};
 };
 
+using steady = std::chrono::steady_clock;
+
 struct tensorpow_sequence {
     std::string pow;
     int32_t slot;
     std::vector<int32_t> tokens;
+    steady::time_point parked_until;
 };
 
 static thread_local std::string last_error;
@@ -76,6 +82,13 @@ static std::string quoted(const std::string & text) {
     return out + "\"";
 }
 
+// the wait of a step begins as soon as the step before it is made
+static void park(tensorpow_sequence * seq) {
+    if ((int64_t) seq->tokens.size() == setting(seq->pow, "park_at")) {
+        seq->parked_until = steady::now() + std::chrono::milliseconds(setting(seq->pow, "park_ms"));
+    }
+}
+
 const char * tensorpow_version(void) {
     return "recorder";
 }
@@ -119,12 +132,22 @@ tensorpow_status tensorpow_begin(tensorpow_engine * engine, const tensorpow_begi
         return fail(TENSORPOW_STATUS_NOT_MINED, "pow is not an object");
     }
     engine->begun++;
-    *out = new tensorpow_sequence{pow, args->slot_id, {}};
+    *out = new tensorpow_sequence{pow, args->slot_id, {}, {}};
+    park(*out);
+    return TENSORPOW_STATUS_OK;
+}
+
+tensorpow_status tensorpow_ready(tensorpow_sequence * seq, uint32_t wait_ms, int32_t * ready) {
+    std::this_thread::sleep_until(std::min(seq->parked_until, steady::now() + std::chrono::milliseconds(wait_ms)));
+    *ready = steady::now() >= seq->parked_until;
     return TENSORPOW_STATUS_OK;
 }
 
 tensorpow_status tensorpow_sample(tensorpow_sequence * seq, const float * logits, size_t n_vocab, int32_t * token) {
     const int64_t step = (int64_t) seq->tokens.size();
+    if (steady::now() < seq->parked_until) {
+        return fail(TENSORPOW_STATUS_NOT_MINED, "sampled while parked");
+    }
     if (step == setting(seq->pow, "fail_at")) {
         return fail(TENSORPOW_STATUS_NOT_MINED, "told to stop");
     }
@@ -143,6 +166,7 @@ tensorpow_status tensorpow_sample(tensorpow_sequence * seq, const float * logits
         *token = order[rank];
     }
     seq->tokens.push_back(*token);
+    park(seq);
     return TENSORPOW_STATUS_OK;
 }
 
