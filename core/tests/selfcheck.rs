@@ -4,14 +4,16 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
 
 use std::path::PathBuf;
+use tensorpow_core::credit::Tier;
 use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{PadMask, Proof, ProofRef, Rows, Words};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
-use tensorpow_core::selfcheck::{Check, Expected, Purpose, selfcheck};
+use tensorpow_core::selfcheck::{Check, Expected, Passed, Purpose, Unsent, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{HeaderPrefix, Tick, WINDOW};
+use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 use tensorpow_core::window::{Label, Sequence, StepError, Window};
 
 const VOCAB: usize = 1000;
@@ -96,12 +98,23 @@ fn proof(mined: &Mined) -> Proof {
     .unwrap()
 }
 
+/// Version 3 is active for the proofs of that version; the VDF is not looked at.
+fn judge_as(
+    proof: &Proof,
+    header_prefix: Option<&HeaderPrefix>,
+    purpose: Purpose<'_>,
+) -> Result<Passed, Unsent> {
+    let chain = Chain::assumed(proof.version >= 3, 1_000_000);
+    let expected = Expected { header_prefix, chain, registry: Registry::Absent, vdf: Vdf::Skip };
+    let mut workspace = Workspace::new();
+    let proof = proof.as_ref();
+    selfcheck(&proof, &expected, purpose, &mut workspace.scratch(&proof, Some(&chain)))
+}
+
 fn judge(proof: &Proof) -> Result<(), Check> {
-    let prefix = prefix();
-    let expected = Expected { header_prefix: Some(&prefix), nonce: None, v3_active: true };
-    selfcheck(&proof.as_ref(), &expected, Purpose::Share(&Target::MAX))
+    judge_as(proof, Some(&prefix()), Purpose::Share(&Target::MAX))
         .map(|_| ())
-        .map_err(|failed| failed.check)
+        .map_err(|unsent| unsent.check().unwrap())
 }
 
 #[test]
@@ -120,7 +133,7 @@ fn first_and_later_windows_pass_with_every_kind_of_parameters() {
 #[test]
 fn every_damage_fails_at_its_own_check() {
     type Damage = (Check, fn(&mut Proof));
-    let damages: [Damage; 33] = [
+    let damages: [Damage; 36] = [
         (Check::HashPresent, |p| p.hash.clear()),
         (Check::ModelPresent, |p| p.model_identifier.clear()),
         (Check::VdfPresent, |p| p.vdf.clear()),
@@ -137,11 +150,17 @@ fn every_damage_fails_at_its_own_check() {
         (Check::Identifier, |p| p.model_identifier.push(b'@')),
         (Check::Lists, |p| p.chosen_probs.truncate(255)),
         (Check::Temperature, |p| p.temperature = 2.001),
-        (Check::TopP, |p| p.top_p = f32::NAN),
+        (Check::TopPFinite, |p| p.top_p = f32::NAN),
+        (Check::TopP, |p| p.top_p = 0.05),
         (Check::TopK, |p| p.top_k = 51),
         (Check::DrawCount, |p| p.sampling_u.truncate(255)),
         (Check::DrawRange, |p| p.sampling_u[9] = 1.0),
         (Check::Penalty, |p| p.repetition_penalty = 0.0),
+        (Check::PenaltyFinite, |p| p.repetition_penalty = f32::NAN),
+        (Check::RowsPair, |p| {
+            p.topk_logits[7].clear();
+            p.topk_indices[7].clear();
+        }),
         (Check::V3Profile, |p| {
             p.version = 3;
             p.top_k = 49;
@@ -185,10 +204,8 @@ fn tampering_with_the_sequence_is_seen() {
     bad.chosen_probs[100] = (bad.chosen_probs[100] + 0.5) % 1.0;
     assert_eq!(judge(&bad), Err(Check::Edges));
     // The target of a share that is not met.
-    let prefix = prefix();
-    let expected = Expected { header_prefix: Some(&prefix), nonce: None, v3_active: false };
-    let none = selfcheck(&good.as_ref(), &expected, Purpose::Share(&Target::ZERO));
-    assert_eq!(none.unwrap_err().check, Check::HeaderHash);
+    let none = judge_as(&good, Some(&prefix()), Purpose::Share(&Target::ZERO));
+    assert_eq!(none.unwrap_err().check(), Some(Check::HeaderHash));
 }
 
 #[test]
@@ -239,9 +256,9 @@ fn the_real_genesis_proofs_pass() {
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts")),
         PathBuf::from,
     );
-    for (file, reuse_score) in [
-        ("proof_genesis_mainnet.bin", 4_878_022_307),
-        ("proof_genesis_tensor_test.bin", 673_485_255),
+    for (file, reuse_score, credit) in [
+        ("proof_genesis_mainnet.bin", 4_878_022_307, 209_511),
+        ("proof_genesis_tensor_test.bin", 673_485_255, 618_103),
     ] {
         let Ok(bytes) = std::fs::read(folder.join(file)) else {
             println!("skipped {file}: the folder of real artefacts is not here");
@@ -249,12 +266,12 @@ fn the_real_genesis_proofs_pass() {
         };
         let mut genesis = Proof::try_from(&ProofRef::read(&bytes).unwrap()).unwrap();
         assert_eq!(genesis.version, 1);
-        let expected = Expected { header_prefix: None, nonce: None, v3_active: false };
-        let passed = selfcheck(&genesis.as_ref(), &expected, Purpose::Solution).unwrap();
+        let passed = judge_as(&genesis, None, Purpose::Solution).unwrap();
         assert_eq!(passed.steps, WINDOW);
         // As version 2 the reuse gate runs too; its score is known from the node.
         genesis.version = 2;
-        let passed = selfcheck(&genesis.as_ref(), &expected, Purpose::Solution).unwrap();
+        let passed = judge_as(&genesis, None, Purpose::Solution).unwrap();
         assert_eq!(passed.reuse_score, reuse_score);
+        assert_eq!((passed.credit.0, passed.tier), (credit, Tier::Free));
     }
 }

@@ -15,8 +15,9 @@ use tensorpow_core::classify::{Tier, judge, tier};
 use tensorpow_core::proof::{
     Encode, MiningResponseRef, PadMask, ProofRef, Rows, TooLong, Words, WriteError, commit,
 };
-use tensorpow_core::selfcheck::{self, Expected, Failed, selfcheck};
+use tensorpow_core::selfcheck::{self, Expected, Unsent, selfcheck};
 use tensorpow_core::units::{AdmissionNonce, Digest, EVIDENCE_SLOTS, STATS};
+use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 
 use crate::egress::{Deadline, Outgoing, Purpose, Route, Sender};
 use crate::engine::Shared;
@@ -105,12 +106,12 @@ fn plan(tier: Tier, mode: EgressMode, has_proxy: bool) -> Plan {
 
 /// Why a window leaves no message although its tier has a destination.
 enum Lost {
-    SelfCheck(Failed),
+    SelfCheck(Unsent),
     Encoding(String),
 }
 
-impl From<Failed> for Lost {
-    fn from(why: Failed) -> Self {
+impl From<Unsent> for Lost {
+    fn from(why: Unsent) -> Self {
         Self::SelfCheck(why)
     }
 }
@@ -144,13 +145,14 @@ struct Closer {
 
 impl Closer {
     fn run(&self, windows: &Receiver<Full>) {
+        let mut workspace = Workspace::new();
         for full in windows {
             self.shared.counters.windows_queued.sub(1);
             let late = self.deadline.left().is_some_and(|left| left.is_zero());
             let outcome = if late {
                 "shutdown"
             } else {
-                let closed = catch_unwind(AssertUnwindSafe(|| self.close(&full)));
+                let closed = catch_unwind(AssertUnwindSafe(|| self.close(&full, &mut workspace)));
                 closed.unwrap_or("internal_error")
             };
             self.shared.counters.windows.add(outcome);
@@ -159,7 +161,7 @@ impl Closer {
     }
 
     /// Closes one window and names its outcome.
-    fn close(&self, full: &Full) -> &'static str {
+    fn close(&self, full: &Full, workspace: &mut Workspace) -> &'static str {
         let payload = &full.job.payload;
         let Some(digest) = full.job.closer.digest(&full.window) else { return "internal_error" };
         let share = payload.share_target.as_ref();
@@ -178,7 +180,7 @@ impl Closer {
             Plan::Drop => return outcome,
         };
         let job = payload.request_id;
-        match message(full, &digest, purpose) {
+        match message(full, &digest, purpose, workspace) {
             Ok(bytes) => {
                 if purpose == Purpose::Solution {
                     let hash = verdict.header_hash;
@@ -192,7 +194,7 @@ impl Closer {
                 purpose.as_str()
             }
             Err(Lost::SelfCheck(why)) => {
-                self.shared.counters.self_check.add(why.check.id());
+                self.shared.counters.self_check.add(why.label());
                 let what = purpose.as_str();
                 self.shared.log.line(
                     Level::Error,
@@ -211,7 +213,12 @@ impl Closer {
 }
 
 /// The self-checked, encoded `MiningResponse` of a window. spec: proof-encoding §3, §5.1
-fn message(full: &Full, digest: &Digest, purpose: Purpose) -> Result<Vec<u8>, Lost> {
+fn message(
+    full: &Full,
+    digest: &Digest,
+    purpose: Purpose,
+    workspace: &mut Workspace,
+) -> Result<Vec<u8>, Lost> {
     let Full { window, prompt, job } = full;
     let payload = &job.payload;
     let prompt = prompt.to_vec();
@@ -248,15 +255,18 @@ fn message(full: &Full, digest: &Digest, purpose: Purpose) -> Result<Vec<u8>, Lo
     };
     let expected = Expected {
         header_prefix: Some(&payload.header_prefix),
-        nonce: window.nonce(),
-        v3_active: job.proof_version >= 3,
+        chain: Chain::assumed(job.proof_version >= 3, payload.difficulty.get()),
+        registry: Registry::Absent,
+        // One answer serves all windows of a job: whoever receives them keeps it.
+        vdf: Vdf::Skip,
     };
     let check = match (purpose, &payload.share_target) {
         (Purpose::Share, Some(share)) => selfcheck::Purpose::Share(share),
         (Purpose::Audit, _) => selfcheck::Purpose::Audit,
         _ => selfcheck::Purpose::Solution,
     };
-    selfcheck(&proof, &expected, check)?;
+    let mut scratch = workspace.scratch(&proof, Some(&expected.chain));
+    selfcheck(&proof, &expected, check, &mut scratch)?;
     let common = MiningResponseRef {
         req_id: payload.request_id,
         pow_blob: Some(proof),

@@ -4,9 +4,10 @@
 use std::fmt;
 
 use tensorpow_core::proof::{FlatError, MiningResponseRef, ProofRef, TooLong, commit, extra_flags};
-use tensorpow_core::selfcheck::{Expected, Failed, Passed, Purpose, selfcheck};
+use tensorpow_core::selfcheck::{Expected, Passed, Purpose, Unsent, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::HashPow;
+use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 
 /// A proof, with the message it came in if there was one.
 #[derive(Debug, Clone, Copy)]
@@ -48,19 +49,28 @@ impl<'a> Inspected<'a> {
     }
 
     /// Self-checks the proof as what it claims to be: a block solution, an audit record, or a
-    /// share against `share`, without which a share's header is not judged. The version-3 profile
-    /// is held to be active. spec: verification §17
+    /// share against `share`, without which a share's header is not judged. The rules of version 3
+    /// are held to be active for a proof of that version, with the difficulty of its message; its
+    /// VDF proof is not looked at. spec: verification §17
     ///
     /// # Errors
-    /// [`Failed`] names the first check that does not hold.
-    pub fn check(&self, share: Option<&Target>) -> Result<Verdict, Failed> {
+    /// [`Unsent`] names the first check that does not hold.
+    pub fn check(&self, share: Option<&Target>) -> Result<Verdict, Unsent> {
         let purpose = match (self.is_audit(), self.proof.is_solution, share) {
             (false, true, _) => Purpose::Solution,
             (false, false, Some(share)) => Purpose::Share(share),
             (true, ..) | (false, false, None) => Purpose::Audit,
         };
-        let expected = Expected { header_prefix: None, nonce: None, v3_active: true };
-        let passed = selfcheck(&self.proof, &expected, purpose)?;
+        let difficulty = self.response.map_or(0, |response| response.difficulty.into());
+        let expected = Expected {
+            header_prefix: None,
+            chain: Chain::assumed(self.proof.version >= 3, difficulty),
+            registry: Registry::Absent,
+            vdf: Vdf::Skip,
+        };
+        let mut workspace = Workspace::new();
+        let mut scratch = workspace.scratch(&self.proof, Some(&expected.chain));
+        let passed = selfcheck(&self.proof, &expected, purpose, &mut scratch)?;
         Ok(Verdict { passed, header_judged: purpose != Purpose::Audit })
     }
 }
@@ -76,13 +86,14 @@ pub struct Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Passed { steps, least_margin, digest, header_hash, reuse_score, canonical_len } =
-            &self.passed;
+        let Passed { steps, least_margin, digest, header_hash, canonical_len, .. } = &self.passed;
+        let Passed { reuse_score, credit, tier, .. } = &self.passed;
         let met = if self.header_judged { "meets its target" } else { "not judged" };
         writeln!(f, "steps in their interval: {steps} of {steps}, least margin {least_margin:e}")?;
         writeln!(f, "closing digest: {digest:x}")?;
         writeln!(f, "header hash: {} ({met})", header_hash.display())?;
         writeln!(f, "reuse score: {reuse_score} / 2^32")?;
+        writeln!(f, "credited entropy: {:.3} bits, tier {tier}", credit.bits())?;
         write!(f, "canonical length: {canonical_len} bytes")
     }
 }

@@ -3,13 +3,13 @@
 
 use std::fmt;
 use tensorpow_core::classify::judge;
-use tensorpow_core::interval::TOLERANCE;
 use tensorpow_core::proof::{MAX_CANONICAL_LEN, MiningResponseRef, ProofRef, canonical, commit};
 use tensorpow_core::replay;
 use tensorpow_core::selfcheck::{Check, Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{BlockHash, Digest, HashPow, HeaderPrefix, WINDOW};
 use tensorpow_core::vdf;
+use tensorpow_core::verify::{self, Chain, Registry, Vdf, Workspace};
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,21 +131,18 @@ fn sequence_checks(proof: &ProofRef<'_>) -> Vec<Line> {
     let mut inside = 0;
     let mut least_margin = f32::INFINITY;
     let mut worst_draw = 0.0_f32;
-    for step in replay::steps(proof, None) {
-        let u = step.draw.get();
-        worst_draw = worst_draw.max((u - step.claimed).abs());
-        if let Ok(interval) = step.interval {
-            inside += usize::from(interval.inside);
-            let margin = (u - (interval.lower - TOLERANCE)).min(interval.upper + TOLERANCE - u);
-            least_margin = least_margin.min(margin);
-        }
-    }
+    let mut workspace = Workspace::new();
+    let replayed = verify::steps(proof, None, &mut workspace.scratch(proof, None), |step| {
+        worst_draw = worst_draw.max((step.draw - step.claimed).abs());
+        inside += usize::from(step.interval.inside);
+        least_margin = least_margin.min(step.interval.margin(step.draw));
+    });
     let digest = replay::closing_digest(proof, None);
     vec![
         check("window", tokens == WINDOW, format_args!("{tokens} tokens")),
         check(
             "draws",
-            worst_draw <= 1e-7,
+            replayed.is_ok() && worst_draw <= 1e-7,
             format_args!("all recomputed from the context, largest difference {worst_draw:e}"),
         ),
         check(
@@ -241,7 +238,14 @@ fn encoding_checks(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>) -> Ve
 
 /// The full self-check, as it is made before a proof leaves an engine. spec: verification §17
 fn rules_check(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>, against: &Against) -> Line {
-    let expected = Expected { header_prefix: None, nonce: None, v3_active: against.v3_active };
+    let active = against.v3_active && proof.version >= 3;
+    let expected = Expected {
+        header_prefix: None,
+        chain: Chain::assumed(active, response.difficulty.into()),
+        registry: Registry::Absent,
+        // Verified on a line of its own.
+        vdf: Vdf::Skip,
+    };
     // Without a share target a share is held against everything but its threshold.
     let any = Target::MAX;
     let purpose = match (response.is_audit(), proof.is_solution) {
@@ -249,7 +253,9 @@ fn rules_check(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>, against: 
         (false, true) => Purpose::Solution,
         (false, false) => Purpose::Share(against.share_target.as_ref().unwrap_or(&any)),
     };
-    match selfcheck(proof, &expected, purpose) {
+    let mut workspace = Workspace::new();
+    let mut scratch = workspace.scratch(proof, Some(&expected.chain));
+    match selfcheck(proof, &expected, purpose, &mut scratch) {
         Ok(passed) => check(
             "rules",
             true,

@@ -6,6 +6,7 @@ mod messages;
 mod puzzle;
 mod scheduler;
 
+use crate::credit;
 use crate::report::{Group, Report, same};
 use crate::source::{array, get, list, text, uint, unhex};
 use serde_json::Value;
@@ -61,6 +62,7 @@ pub fn run(vectors: &Value, report: &mut Report) {
             }
         });
     }
+    credit::run(vectors, report);
 }
 
 /// Why a case is left out, if it is.

@@ -9,6 +9,7 @@
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
 mod admission;
+mod credit;
 mod proof;
 mod report;
 mod sampler;
@@ -16,18 +17,20 @@ mod source;
 mod targets;
 mod traces;
 mod vdf;
+mod verify;
 
 use report::Report;
 use std::process::ExitCode;
 
 type Runner = fn(&serde_json::Value, &mut Report);
 
-const FILES: [(&str, Runner); 5] = [
+const FILES: [(&str, Runner); 6] = [
     ("targets.json", targets::run),
     ("proof.json", proof::run),
     ("sampler.json", sampler::run),
     ("vdf.json", vdf::run),
     ("admission.json", admission::run),
+    ("verify.json", verify::run),
 ];
 
 fn main() -> ExitCode {

@@ -6,12 +6,13 @@ use crate::mining::vdf::VdfSource;
 use tensorpow_core::header::BlockHeader;
 use tensorpow_core::proof::accept::Refusal;
 use tensorpow_core::proof::{MiningResponseRef, ProofRef, TooLong, commit};
-use tensorpow_core::selfcheck::{Expected, Failed, Passed, Purpose, selfcheck};
+use tensorpow_core::selfcheck::{Expected, Passed, Purpose, Unsent, selfcheck};
 use tensorpow_core::target::{
     AdjustError, CompactTarget, RatioError, ShareTargetError, Target, adjust_for_model,
     check_adjusted_ratio, share_target,
 };
 use tensorpow_core::units::{HeaderPrefix, Tick};
+use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 
 /// Why a result is refused. spec: targets §8
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -83,7 +84,7 @@ pub enum Rejection {
     NoShares(#[from] ShareTargetError),
     /// A check on proof or evidence failed.
     #[error("{0}")]
-    Proof(Failed),
+    Proof(Unsent),
     /// The canonical form is too long.
     #[error("{0}")]
     Size(TooLong),
@@ -107,7 +108,7 @@ impl Rejection {
             Self::Ratio(error) => error.as_str(),
             Self::Adjust(_) => "unminable",
             Self::NoShares(_) => "shares_disabled",
-            Self::Proof(failed) => failed.check.id(),
+            Self::Proof(unsent) => unsent.label(),
             Self::Size(_) => "bad-pow-blob-size",
         }
     }
@@ -167,10 +168,14 @@ pub fn result(
     let prefix = unit.prefix.with_bits(adjusted_bits);
     let expected = Expected {
         header_prefix: Some(&prefix),
-        nonce: None,
-        v3_active: settings.proof_version >= 3,
+        chain: Chain::assumed(settings.proof_version >= 3, difficulty.get()),
+        registry: Registry::Registered(difficulty.get()),
+        // Verified above.
+        vdf: Vdf::Skip,
     };
-    let passed = selfcheck(proof, &expected, purpose).map_err(Rejection::Proof)?;
+    let mut workspace = Workspace::new();
+    let mut scratch = workspace.scratch(proof, Some(&expected.chain));
+    let passed = selfcheck(proof, &expected, purpose, &mut scratch).map_err(Rejection::Proof)?;
     let found = response.nonce;
     let wanted = passed.digest.nonce();
     if found != wanted {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use core::panic::PanicInfo;
-use tensorpow_core::interval::TOLERANCE;
+use tensorpow_core::interval::{Slot, TOLERANCE};
 use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{Encode, MiningResponseRef, PadMask, ProofRef, Rows, Words, commit};
@@ -14,6 +14,7 @@ use tensorpow_core::selfcheck::{Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{BlockHash, HeaderPrefix, Tick};
 use tensorpow_core::vdf;
+use tensorpow_core::verify::{Chain, Registry, Scratch, Vdf};
 use tensorpow_core::window::{Label, Sequence, Window};
 
 #[link(name = "c")]
@@ -113,8 +114,16 @@ fn mine(window: &mut Window, message: &mut [u8]) -> Result<(), i32> {
         logsumexp_stats: Rows::Flat { words: Words::Floats(window.stats()), width: 6 },
     };
     let root = commit(&proof).map_err(|_| 12)?.root;
-    let expected = Expected { header_prefix: Some(&prefix), nonce: None, v3_active: false };
-    let passed = selfcheck(&proof, &expected, Purpose::Share(&Target::MAX)).map_err(|_| 5)?;
+    let expected = Expected {
+        header_prefix: Some(&prefix),
+        chain: Chain::assumed(false, 0),
+        registry: Registry::Absent,
+        vdf: Vdf::Skip,
+    };
+    let (draws, slots) = (&mut [0.0; 256], &mut [Slot::default(); 140]);
+    let mut scratch = Scratch { draws, slots, tokens: &mut [], admission: None };
+    let share = Purpose::Share(&Target::MAX);
+    let passed = selfcheck(&proof, &expected, share, &mut scratch).map_err(|_| 5)?;
     if passed.steps != 256 || passed.least_margin < TOLERANCE / 2.0 {
         return Err(6);
     }
