@@ -16,6 +16,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod admission;
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod classify;
 pub mod context;
 pub mod credit;

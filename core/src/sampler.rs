@@ -98,11 +98,23 @@ impl Survivors {
         self.insertion_sort(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0));
     }
 
+    /// Ids of a row lie in no order at all; what is sorted is one integer an entry, id and place.
     fn sort_by_id(&mut self) {
-        self.insertion_sort(|a, b| a.0 < b.0);
+        let mut order = [0_u64; TOP_SLOTS];
+        for ((place, id), slot) in (0..).zip(&self.ids[..self.len]).zip(&mut order) {
+            *slot = u64::from(*id) << 32 | place;
+        }
+        order[..self.len].sort_unstable();
+        let scaled = self.scaled;
+        for (entry, (id, value)) in
+            order[..self.len].iter().zip(self.ids.iter_mut().zip(&mut self.scaled))
+        {
+            *id = (entry >> 32) as u32;
+            *value = scaled[(entry & 63) as usize % TOP_SLOTS];
+        }
     }
 
-    /// At most 50 entries, nearly sorted or short: insertion beats anything cleverer.
+    /// Entries in the order of rank are nearly sorted: insertion beats anything cleverer.
     fn insertion_sort(&mut self, before: impl Fn((u32, f32), (u32, f32)) -> bool) {
         for i in 1..self.len {
             let mut at = i;

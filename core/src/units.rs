@@ -277,6 +277,12 @@ impl Draw {
         Self(digest.nonce() as f32 / 4_294_967_296.0)
     }
 
+    /// A draw as a proof records it, which need not be one.
+    #[cfg(feature = "archive")]
+    pub(crate) const fn recorded(value: f32) -> Self {
+        Self(value)
+    }
+
     /// The value.
     #[must_use]
     pub const fn get(self) -> f32 {

@@ -1,0 +1,107 @@
+//! The compact form: every proof comes back with the identical canonical bytes, whatever it is like;
+//! hostile bytes are refused; real proofs shrink as far as is promised.
+//!
+//! Real proofs are read from `../shared/artefacts` beside the repository, or from where
+//! `TENSORPOW_ARTEFACTS` says. Without them the test says so and passes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // a test fails by panicking
+
+mod any_proof;
+mod hostile;
+#[path = "../conformance/proof/object.rs"]
+#[allow(dead_code)] // shared with the conformance runner, which uses all of it
+mod object;
+#[allow(dead_code)] // as above
+#[path = "../conformance/source.rs"]
+mod source;
+mod verify_bases;
+mod window;
+
+use serde_json::Value;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use tensorpow_core::archive::{decode, encode, key, key_of};
+use tensorpow_core::proof::canonical::canonical_to_vec;
+use tensorpow_core::proof::{Encode, ProofRef, commit};
+
+/// Asserts that a proof survives, and returns its archive.
+fn round_trip(proof: &ProofRef<'_>, what: &str) -> Vec<u8> {
+    let archive = encode(proof).expect(what);
+    let back = decode(&archive).unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(
+        canonical_to_vec(&back.as_ref()).unwrap(),
+        canonical_to_vec(proof).unwrap(),
+        "{what}"
+    );
+    assert_eq!(commit(&back.as_ref()), commit(proof), "{what}");
+    assert_eq!(key_of(&archive), Ok(key(proof).unwrap()), "{what}");
+    archive
+}
+
+/// One line past the capture of the test harness.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("stderr");
+}
+
+/// Prints a size and returns it as a share of the FlatBuffer's.
+fn share(proof: &ProofRef<'_>, archive: &[u8], what: &str) -> f64 {
+    let flat = proof.encode_to_vec().unwrap().len();
+    let share = archive.len() as f64 / flat as f64;
+    say(&format!("{what}: {} of {flat} bytes, {:.2} %", archive.len(), 100.0 * share));
+    share
+}
+
+#[test]
+fn every_proof_of_the_vectors_comes_back() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors"));
+    let vectors = source::load(folder, "proof.json").unwrap().expect("the project's own copy");
+    for case in source::list(&vectors, "proofs") {
+        let what = source::text(case, "name");
+        round_trip(&object::described(source::get(case, "object")).as_ref(), what);
+        for (builder, layout) in source::get(case, "flatbuffers").as_object().unwrap() {
+            let layout = source::unhex(layout.as_str().unwrap());
+            round_trip(&ProofRef::read(&layout).unwrap(), &format!("{what} by {builder}"));
+        }
+    }
+    for case in source::list(&vectors, "size_limit") {
+        let mut proof = object::described(source::get(case, "base_object"));
+        let len = usize::try_from(source::uint(case, "extra_flags_len")).unwrap();
+        proof.extra_flags = vec![b'a'; len];
+        match canonical_to_vec(&proof.as_ref()) {
+            Ok(_) => drop(round_trip(&proof.as_ref(), "at the limit")),
+            Err(too_long) => assert_eq!(encode(&proof.as_ref()), Err(too_long)),
+        }
+    }
+}
+
+#[test]
+fn real_proofs_shrink_below_31_percent() {
+    let named =
+        std::env::var_os("TENSORPOW_ARTEFACTS").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts"));
+    let folder = named.unwrap_or(beside);
+    if !folder.is_dir() {
+        return say(&format!("real proofs: skipped, there is no folder {}", folder.display()));
+    }
+    for name in ["genesis_mainnet", "genesis_tensor_test", "v1_roundtrip"] {
+        let file = std::fs::read(folder.join(format!("proof_{name}.bin"))).unwrap();
+        let proof = ProofRef::read(&file).unwrap();
+        let archive = round_trip(&proof, name);
+        assert!(share(&proof, &archive, name) <= 0.31, "{name}");
+    }
+}
+
+/// Values of the vectors, for the modules of this test.
+fn words(v: &Value) -> Vec<u32> {
+    let le = v.get("f32le").or_else(|| v.get("u32le")).expect("little-endian words");
+    let bytes = source::unhex(le.as_str().unwrap());
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// Archives outlive programs: this one was written when version 1 of the form was made.
+#[test]
+fn an_archive_of_version_1_stays_readable() {
+    let archive = source::unhex(include_str!("version_1.hex").trim());
+    let proof = decode(&archive).unwrap();
+    assert_eq!(proof.chosen_tokens.len(), 3);
+    assert_eq!(round_trip(&proof.as_ref(), "version 1"), archive, "it is also written like this");
+}
