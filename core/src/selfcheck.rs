@@ -5,6 +5,7 @@
 //!
 //! The checks are [`crate::verify`]'s own; this file adds those named `S…`.
 
+use crate::admission::extract;
 use crate::credit::{CreditUnits, Tier};
 use crate::interval::ReuseScore;
 use crate::proof::{ProofRef, canonical};
@@ -130,7 +131,10 @@ pub fn selfcheck(
     scratch: &mut Scratch<'_>,
 ) -> Result<Passed, Unsent> {
     let audit = purpose == Purpose::Audit;
-    let context = match audit {
+    // Audit records are version 1 and know no chain. The copy of a mined window that is marked as
+    // one keeps its version, and its draws were made with its nonce. spec: sampler §9.1
+    let copy = audit && proof.version >= 3 && extract(proof.extra_flags).is_some();
+    let context = match audit && !copy {
         true => {
             Context { chain: Some(Chain::assumed(false, 0)), vdf: Vdf::Skip, ..Context::default() }
         }

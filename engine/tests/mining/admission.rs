@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::world::{
-    Collector, EASY, VOCAB, any_share, begin, decode, draw, engine, job, metric, request, wait_for,
-    with,
+    Collector, EASY, HARD, VOCAB, any_share, begin, decode, draw, engine, job, metric, request,
+    wait_for, with,
 };
 use serde_json::{Value, json};
 use tensorpow_core::admission::{Memory, extract, judge, message_len};
@@ -123,4 +123,28 @@ fn a_difficulty_that_is_none_is_refused_before_any_search() {
     let job = with(job_of_version(3, LIGHT), "difficulty", json!(0));
     assert!(engine.begin(&request(job.to_string().as_bytes(), &[1])).is_err());
     assert_eq!(metric(&engine, "tensorpow_admission_searches"), 0);
+}
+
+#[test]
+fn the_copy_for_the_proxy_beside_a_node_keeps_its_nonce() {
+    let (node, proxy) = (Collector::new(), Collector::new());
+    let port = proxy.port.to_string();
+    let engine = engine(
+        &node,
+        &[
+            ("POW_V3_ADMISSION_MODE", "always"),
+            ("POW_PROXY_ENABLE", "1"),
+            ("POW_PROXY_PUSH_HOST", "127.0.0.1"),
+            ("POW_PROXY_PUSH_PORT", &port),
+        ],
+    );
+    let hard = with(with(job(HARD), "proof_version", 3), "difficulty", LIGHT);
+    let mut sequence = begin(&engine, &hard, &[1]);
+    draw(&mut sequence, 256);
+    let message = proxy.next();
+    let message = decode(&message);
+    assert!(message.is_audit());
+    let proof = message.pow_blob.unwrap();
+    let nonce = extract(proof.extra_flags).expect("its draws were made with one");
+    assert_eq!(replay::closing_digest(&proof, Some(&nonce)).as_bytes()[..], *proof.hash);
 }
