@@ -2,3 +2,4 @@
 
 #[cfg(feature = "gmp")]
 pub mod gmp;
+pub mod mined;

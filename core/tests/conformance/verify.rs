@@ -40,7 +40,7 @@ pub fn run(vectors: &Value, report: &mut Report) {
                 service::quick(group, &bases, &mut bench, report);
             }
             "must_reject" => {
-                cases(name, group, report, |_, case| bench.must_reject(&case.proof(&bases)))
+                cases(name, group, report, |_, case| bench.must_reject(&case.proof(&bases)));
             }
             "service_cases" => service::cases(group, &bases, &mut bench, report),
             unknown => report.unknown(unknown),
@@ -89,8 +89,11 @@ fn digest_to_u(case: &Value) -> Result<(), String> {
 #[derive(Default)]
 struct Bench {
     workspace: Workspace,
-    vdf: RefCell<HashMap<(BlockHash, u64, Vec<u8>), bool>>,
+    vdf: RefCell<HashMap<Asked, bool>>,
 }
+
+/// Challenge, tick and blob.
+type Asked = (BlockHash, u64, Vec<u8>);
 
 /// Keeps all steps that were judged.
 #[derive(Default)]

@@ -2,16 +2,24 @@
 
 use tensorpow_core::classify::node_header_test;
 use tensorpow_core::proof::{ProofRef, commit};
-use tensorpow_core::selfcheck::{Expected, Purpose, selfcheck};
+use tensorpow_core::selfcheck::{Expected, Passed, Purpose, Unsent, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{Digest, HeaderPrefix};
+use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 
 use crate::world::*;
 
-const EXPECTED: Expected<'static> = Expected { header_prefix: None, nonce: None, v3_active: false };
+/// Version 3 is active for the proofs of that version.
+fn judge(proof: &ProofRef<'_>, purpose: Purpose<'_>) -> Result<Passed, Unsent> {
+    let chain = Chain::assumed(proof.version >= 3, 1_000_000);
+    let (registry, vdf) = (Registry::Absent, Vdf::Skip);
+    let expected = Expected { header_prefix: None, chain, registry, vdf };
+    let mut workspace = Workspace::new();
+    selfcheck(proof, &expected, purpose, &mut workspace.scratch(proof, Some(&chain)))
+}
 
 fn node_takes(proof: &ProofRef<'_>) {
-    selfcheck(proof, &EXPECTED, Purpose::Solution).unwrap();
+    judge(proof, Purpose::Solution).unwrap();
     let prefix = HeaderPrefix::from_bytes(proof.header_prefix.try_into().unwrap());
     let digest = Digest::from_bytes(proof.hash.try_into().unwrap());
     let target = Target::from_be_bytes(proof.target.try_into().unwrap());
@@ -93,8 +101,8 @@ fn a_share_goes_to_a_broker_and_is_no_solution() {
     assert_eq!(response.adjusted_bits, HARD);
     assert_eq!(proof.extra_flags, b"{}");
     let share = Target::MAX;
-    selfcheck(&proof, &EXPECTED, Purpose::Share(&share)).unwrap();
-    assert!(selfcheck(&proof, &EXPECTED, Purpose::Solution).is_err());
+    judge(&proof, Purpose::Share(&share)).unwrap();
+    assert!(judge(&proof, Purpose::Solution).is_err());
     wait_for(&engine, "tensorpow_windows_total{outcome=\"share\"}", 1);
 }
 
@@ -118,8 +126,7 @@ fn version_three_without_nonce_carries_its_version() {
     let message = collector.next();
     let proof = decode(&message).pow_blob.unwrap();
     assert_eq!(proof.version, 3);
-    let active = Expected { v3_active: true, ..EXPECTED };
-    selfcheck(&proof, &active, Purpose::Solution).unwrap();
+    judge(&proof, Purpose::Solution).unwrap();
 }
 
 #[test]
@@ -139,7 +146,7 @@ fn an_audit_job_yields_records_and_nothing_else() {
     let proof = response.pow_blob.unwrap();
     assert_eq!(proof.version, 1);
     assert_eq!((proof.temperature, proof.top_k), (0.1, 3));
-    selfcheck(&proof, &EXPECTED, Purpose::Audit).unwrap();
+    judge(&proof, Purpose::Audit).unwrap();
     wait_for(&engine, "tensorpow_windows_total{outcome=\"audit\"}", 1);
 }
 
