@@ -29,9 +29,7 @@ def theirs(threads: int) -> float:
 
     def grind() -> None:
         for _ in range(TRIES):
-            low_level.hash_secret_raw(
-                MESSAGE, b"TC_V3_ADMISSION!", 1, 8192, 1, 32, low_level.Type.ID
-            )
+            low_level.hash_secret_raw(MESSAGE, b"TC_V3_ADMISSION!", 1, 8192, 1, 32, low_level.Type.ID)
 
     workers = [threading.Thread(target=grind) for _ in range(threads)]
     start = time.perf_counter()
