@@ -47,12 +47,12 @@ def main() -> None:
     with subprocess.Popen(
         [sys.argv[1], "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdin is not None and server.stdout is not None
+        asked, answered = server.stdin, server.stdout
+        assert asked is not None and answered is not None
 
         def ours(threads: int) -> float:
-            server.stdin.write(f"{threads} {TRIES}\n")
-            server.stdin.flush()
-            return float(server.stdout.readline())
+            print(threads, TRIES, file=asked, flush=True)
+            return float(answered.readline())
 
         for threads in (1, 2):
             ours(threads)
@@ -65,7 +65,7 @@ def main() -> None:
                 f"{threads} thread(s): ours {done / us:6.1f} tries/s, "
                 f"libargon2 {done / them:6.1f} tries/s, ratio {ratio:.3f}"
             )
-        server.stdin.close()
+        asked.close()
 
 
 if __name__ == "__main__":
