@@ -200,8 +200,9 @@ pub struct DevnetArgs {
         value_name = "HEX"
     )]
     pub share_target: ShareTarget,
-    /// Proof version that blocks must have; 3 fixes temperature 1, top_k 50, top_p 1
-    #[arg(long, env = "POW_PROOF_VERSION", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
+    /// Proof version that blocks must have. 3 fixes temperature 1, top_k 50 and top_p 1, and its
+    /// rules of credited entropy and admission bind from the first block on
+    #[arg(long, env = "POW_PROOF_VERSION", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub proof_version: u8,
     /// Seconds between templates on the same block
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]

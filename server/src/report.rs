@@ -2,14 +2,16 @@
 //! people who want to see rather than believe.
 
 use std::fmt;
+use tensorpow_core::admission::extract;
 use tensorpow_core::classify::judge;
+use tensorpow_core::credit::Tier;
 use tensorpow_core::proof::{MAX_CANONICAL_LEN, MiningResponseRef, ProofRef, canonical, commit};
 use tensorpow_core::replay;
 use tensorpow_core::selfcheck::{Check, Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{BlockHash, Digest, HashPow, HeaderPrefix, WINDOW};
 use tensorpow_core::vdf;
-use tensorpow_core::verify::{self, Chain, Registry, Vdf, Workspace};
+use tensorpow_core::verify::{self, Chain, Params, Registry, Vdf, Workspace};
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +84,11 @@ pub fn of_proof(response: &MiningResponseRef<'_>, against: &Against) -> Report {
         let missing = check("proof", false, "the message carries none");
         return Report { claims: Vec::new(), checks: vec![missing] };
     };
-    let mut checks = sequence_checks(&proof);
+    let mut checks = sequence_checks(&proof, against);
     checks.push(vdf_check(&proof));
     checks.extend(header_checks(response, &proof, against));
     checks.extend(encoding_checks(response, &proof));
-    checks.push(rules_check(response, &proof, against));
+    checks.extend(rules_checks(response, &proof, against));
     Report { claims: claims(response, &proof), checks }
 }
 
@@ -125,19 +127,23 @@ fn claims(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>) -> Vec<Line> {
     ]
 }
 
-/// Tokens, draws, intervals and the closing digest. spec: sampler §11
-fn sequence_checks(proof: &ProofRef<'_>) -> Vec<Line> {
+/// Tokens, draws, intervals and the closing digest; in version 3 all of them with the nonce that the
+/// proof claims. spec: sampler §11, admission §4
+fn sequence_checks(proof: &ProofRef<'_>, against: &Against) -> Vec<Line> {
+    let active = against.v3_active && proof.version >= 3;
+    let nonce = extract(proof.extra_flags).filter(|_| active);
     let tokens = proof.chosen_tokens.len();
     let mut inside = 0;
     let mut least_margin = f32::INFINITY;
     let mut worst_draw = 0.0_f32;
     let mut workspace = Workspace::new();
-    let replayed = verify::steps(proof, None, &mut workspace.scratch(proof, None), |step| {
-        worst_draw = worst_draw.max((step.draw - step.claimed).abs());
-        inside += usize::from(step.interval.inside);
-        least_margin = least_margin.min(step.interval.margin(step.draw));
-    });
-    let digest = replay::closing_digest(proof, None);
+    let replayed =
+        verify::steps(proof, nonce.as_ref(), &mut workspace.scratch(proof, None), |step| {
+            worst_draw = worst_draw.max((step.draw - step.claimed).abs());
+            inside += usize::from(step.interval.inside);
+            least_margin = least_margin.min(step.interval.margin(step.draw));
+        });
+    let digest = replay::closing_digest(proof, nonce.as_ref());
     vec![
         check("window", tokens == WINDOW, format_args!("{tokens} tokens")),
         check(
@@ -236,8 +242,13 @@ fn encoding_checks(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>) -> Ve
     lines
 }
 
-/// The full self-check, as it is made before a proof leaves an engine. spec: verification §17
-fn rules_check(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>, against: &Against) -> Line {
+/// The full self-check, as it is made before a proof leaves an engine, and what it saw of credited
+/// entropy and admission. spec: verification §17, admission §7
+fn rules_checks(
+    response: &MiningResponseRef<'_>,
+    proof: &ProofRef<'_>,
+    against: &Against,
+) -> Vec<Line> {
     let active = against.v3_active && proof.version >= 3;
     let expected = Expected {
         header_prefix: None,
@@ -255,18 +266,31 @@ fn rules_check(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>, against: 
     };
     let mut workspace = Workspace::new();
     let mut scratch = workspace.scratch(proof, Some(&expected.chain));
-    match selfcheck(proof, &expected, purpose, &mut scratch) {
-        Ok(passed) => check(
-            "rules",
-            true,
-            format_args!(
-                "{} checks, reuse score {:.2} of 57.72",
-                Check::ALL.len(),
-                reuse(passed.reuse_score)
-            ),
-        ),
-        Err(failed) => check("rules", false, failed),
+    let passed = match selfcheck(proof, &expected, purpose, &mut scratch) {
+        Ok(passed) => passed,
+        Err(failed) => return vec![check("rules", false, failed)],
+    };
+    let Params { floor_bits, free_bits, .. } = expected.chain.params;
+    let limits = format_args!("at least {floor_bits}, free from {free_bits}");
+    let credit = format!("{:.2} bits ({limits}): tier {}", passed.credit.bits(), passed.tier);
+    let mut lines = vec![Line {
+        name: "credited entropy",
+        value: credit,
+        passed: active.then_some(passed.tier != Tier::Invalid),
+    }];
+    if let Some(nonce) = extract(proof.extra_flags).filter(|_| active) {
+        lines.push(check("admission", true, format_args!("nonce {nonce:x} solves its puzzle")));
     }
+    lines.push(check(
+        "rules",
+        true,
+        format_args!(
+            "{} checks, reuse score {:.2} of 57.72",
+            Check::ALL.len(),
+            reuse(passed.reuse_score)
+        ),
+    ));
+    lines
 }
 
 /// A reuse score in units of 2^-32 as a number.

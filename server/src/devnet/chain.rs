@@ -15,9 +15,12 @@ use tensorpow_core::header::{BlockHeader, HeaderFields};
 use tensorpow_core::proof::accept::{MAX_REQ_ID, Refusal, check_zmq};
 use tensorpow_core::proof::{MiningResponseRef, ProofRef};
 use tensorpow_core::target::{CompactTarget, Normalizer, Target};
-use tensorpow_core::units::{BlockHash, Digest, HashPow, HeaderPrefix, MerkleRoot};
+use tensorpow_core::units::{BlockHash, Digest, HashPow, HeaderPrefix, MerkleRoot, WINDOW};
+use tensorpow_core::verify::{Chain, Params};
 use tokio::sync::watch;
 
+/// Height of the first block behind the genesis block.
+const FIRST_BLOCK: u32 = 1;
 /// Version of every block. spec: proxy §20.1
 const BLOCK_VERSION: u32 = 3;
 /// Work units remembered. spec: targets §6
@@ -38,7 +41,8 @@ pub struct ChainSettings {
     pub base_share_target: Option<Target>,
     /// The registered model.
     pub model: ModelRecord,
-    /// Least proof version of a block; version 3 comes with its fixed sampling profile.
+    /// Least proof version of a block; version 3 comes with its fixed sampling profile, credited
+    /// entropy and admission.
     pub proof_version: u8,
     /// Model difficulty normalizer.
     pub normalizer: Normalizer,
@@ -56,6 +60,21 @@ impl ChainSettings {
     #[must_use]
     pub fn models(&self) -> Models {
         Models { pin: Some(self.model.id.clone()), registered: vec![self.model.clone()] }
+    }
+
+    /// The chain as the node's verification sees it, at the height of a block to come. Where
+    /// version 3 is demanded, its rules bind from the first block on. spec: verification §1.2
+    #[must_use]
+    pub fn chain_at(&self, height: u64) -> Chain {
+        let params = Params {
+            reuse_entropy_height: (self.proof_version >= 2).then_some(FIRST_BLOCK),
+            v3_height: (self.proof_version >= 3).then_some(FIRST_BLOCK),
+            window: u32::try_from(WINDOW).ok(),
+            normalizer: self.normalizer,
+            ..Params::REGTEST
+        };
+        let height = u32::try_from(height).unwrap_or(u32::MAX);
+        Chain { params, height: Some(height), difficulty: self.model.difficulty.get() }
     }
 }
 

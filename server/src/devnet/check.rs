@@ -12,7 +12,7 @@ use tensorpow_core::target::{
     check_adjusted_ratio, share_target,
 };
 use tensorpow_core::units::{HeaderPrefix, Tick};
-use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
+use tensorpow_core::verify::{Registry, Vdf, Workspace};
 
 /// Why a result is refused. spec: targets §8
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -168,7 +168,7 @@ pub fn result(
     let prefix = unit.prefix.with_bits(adjusted_bits);
     let expected = Expected {
         header_prefix: Some(&prefix),
-        chain: Chain::assumed(settings.proof_version >= 3, difficulty.get()),
+        chain: settings.chain_at(unit.height),
         registry: Registry::Registered(difficulty.get()),
         // Verified above.
         vdf: Vdf::Skip,

@@ -26,6 +26,8 @@ pub(super) struct EngineCommand {
     pub(super) threads: u32,
     /// Where it pushes its proofs, on this machine.
     pub(super) collector_port: u16,
+    /// Version 3 is active on the chain: every window is to be admitted.
+    pub(super) admission: bool,
 }
 
 /// The engine could not be started.
@@ -60,6 +62,7 @@ impl EngineProcess {
             .env("POW_EGRESS_MODE", "broker")
             .env("ZMQ_PUSH_HOST", "127.0.0.1")
             .env("ZMQ_PUSH_PORT", command.collector_port.to_string())
+            .env("POW_V3_ADMISSION_MODE", if command.admission { "always" } else { "off" })
             .env_remove("POW_PROXY_ENABLE")
             .env_remove("POW_PROOF_VERSION")
             .stdin(Stdio::null())

@@ -65,8 +65,8 @@ pub struct QuickstartArgs {
     /// Address of the OpenAI API; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// Proof version to mine
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
+    /// Proof version to mine; 3 with an admission nonce in every window
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     pub proof_version: u8,
     /// Squarings behind the VDF proof of each parent block
     #[arg(

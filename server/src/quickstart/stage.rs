@@ -77,6 +77,7 @@ impl Stage {
             port: engine_port,
             threads: args.threads,
             collector_port: service.collector().port().unwrap_or_default(),
+            admission: args.proof_version >= 3,
         })?;
         println!("Engine     {} on port {engine_port}", args.llama_server.display());
         Ok(Self { service, engine, model, against })
