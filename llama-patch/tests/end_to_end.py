@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,48 +19,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
-from completions import MODEL, Asked, ask, thirty
+from completions import MODEL, TOPICS, Asked, ask, cancelled, chat, text, thirty, unmined
 from llama_server import Json, LlamaServer, free_port, stock_binary
-from miner import ANY_SHARE, Devnet, Library, cargo_target, patched, settled
+from miner import ANY_SHARE, Devnet, Library, cargo_target, patched, settled, tensorpow
 from proof_reader import WINDOW, Message
 
 
-class ThirtyCompletions(unittest.TestCase):
-    """The whole chain under mixed load."""
+class WithDevnet(unittest.TestCase):
+    """Completions through the proxy, and what is expected of their proofs."""
 
-    run_of: ClassVar[list[Asked]]
     library: ClassVar[Library]
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.library = Library(cargo_target() / "libtensorpow.so")
-
-    def test_mixed_load(self) -> None:
-        collector = free_port()
-        with (
-            tempfile.TemporaryDirectory() as save,
-            patched("--parallel", "4", "-c", "8192", collector=collector, save=Path(save)) as engine,
-        ):
-            devnet = Devnet(engine.port, collector)
-            try:
-                devnet.wait_ready()
-                run = thirty()
-                self.assertEqual(len(run), 30)
-                began = time.monotonic()
-                with ThreadPoolExecutor(4) as pool:
-                    for asked in pool.map(devnet.ask, run):
-                        print(f"  {asked.kind:<28} {asked.tokens:>5} tokens  {asked.mining}", flush=True)
-                print(f"  {time.monotonic() - began:.0f} s for 30 completions, 4 at a time")
-                engine.wait_idle()
-                total = self.check_windows(devnet, run)
-                self.check_files(Path(save), total)
-                self.check_counters(engine, devnet, total)
-                self.check_texts(devnet, run)
-            except BaseException:
-                print(devnet.log()[-6000:], file=sys.stderr)
-                raise
-            finally:
-                devnet.stop()
 
     def check_windows(self, devnet: Devnet, run: list[Asked]) -> int:
         """Every window that should exist exists and verifies; no other does."""
@@ -77,7 +50,6 @@ class ThirtyCompletions(unittest.TestCase):
                     self.check_proof(message, asked, index, proofs)
                 if asked.kind.startswith("logprobs"):
                     self.assertEqual(asked.logprobs, asked.tokens)
-        self.assertGreater(total, 15)
         return total
 
     def check_proof(self, message: Message, asked: Asked, index: int, proofs: list[Message]) -> None:
@@ -98,6 +70,38 @@ class ThirtyCompletions(unittest.TestCase):
         self.assertEqual(len(files), total, "one file in PROOF_SAVE_DIR per proof")
         for file in files:
             self.assertIsNone(self.library.check(file.read_bytes()), file.name)
+
+
+class ThirtyCompletions(WithDevnet):
+    """The whole chain under mixed load."""
+
+    def test_mixed_load(self) -> None:
+        collector = free_port()
+        with (
+            tempfile.TemporaryDirectory() as save,
+            patched("--parallel", "4", "-c", "8192", collector=collector, save=Path(save)) as engine,
+        ):
+            devnet = Devnet(engine.port, collector)
+            try:
+                devnet.wait_ready()
+                run = thirty()
+                self.assertEqual(len(run), 30)
+                began = time.monotonic()
+                with ThreadPoolExecutor(4) as pool:
+                    for asked in pool.map(devnet.ask, run):
+                        print(f"  {asked.kind:<28} {asked.tokens:>5} tokens  {asked.mining}", flush=True)
+                print(f"  {time.monotonic() - began:.0f} s for 30 completions, 4 at a time")
+                engine.wait_idle()
+                total = self.check_windows(devnet, run)
+                self.assertGreater(total, 15)
+                self.check_files(Path(save), total)
+                self.check_counters(engine, devnet, total)
+                self.check_texts(devnet, run)
+            except BaseException:
+                print(devnet.log()[-6000:], file=sys.stderr)
+                raise
+            finally:
+                devnet.stop()
 
     def check_counters(self, engine: LlamaServer, devnet: Devnet, total: int) -> None:
         metrics = engine.metrics()
@@ -163,6 +167,73 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no model": (pow_with(model_identifier=None), "identity_unknown"),
     "a label nobody replays": (pow_with(compute_precision="int8"), "precision_unsupported"),
 }
+
+
+class Admission(WithDevnet):
+    """Version 3: every window carries a nonce, and a slot that waits for one holds up nobody."""
+
+    def test_windows_are_admitted(self) -> None:
+        collector = free_port()
+        with (
+            tempfile.TemporaryDirectory() as save,
+            patched(
+                "--parallel", "2", collector=collector, save=Path(save), POW_V3_ADMISSION_MODE="always"
+            ) as engine,
+        ):
+            devnet = Devnet(engine.port, collector, version=3)
+            forever = {"ignore_eos": True}
+            run = [
+                chat("two windows", TOPICS[0], 520, **forever),
+                text("one window, streamed", TOPICS[1], 300, stream=True, **forever),
+                cancelled(chat("cancelled early", TOPICS[2], 900, **forever), after=40),
+                unmined(chat("not the profile", TOPICS[3], 280, seed=5, **forever)),
+                text("one window", TOPICS[4], 256, **forever),
+            ]
+            try:
+                devnet.wait_ready()
+                with ThreadPoolExecutor(2) as pool:
+                    for asked in pool.map(devnet.ask, run):
+                        print(f"  {asked.kind:<28} {asked.tokens:>5} tokens  {asked.mining}", flush=True)
+                engine.wait_idle()
+                total = self.check_windows(devnet, run)
+                self.assertEqual(total, 4)
+                self.check_files(Path(save), total)
+                self.check_nonces(sorted(Path(save).glob("*.bin")))
+                found = engine.metrics()['tensorpow_admission_windows_total{outcome="found"}']
+                self.assertGreaterEqual(found, total)
+            except BaseException:
+                print(devnet.log()[-6000:], file=sys.stderr)
+                raise
+            finally:
+                devnet.stop()
+
+    def check_nonces(self, files: list[Path]) -> None:
+        """Each file has a nonce of its own, the node's rules take it, and its compact form is the proof."""
+        nonces = {Message(file.read_bytes()).nonce for file in files}
+        self.assertEqual({len(nonce) for nonce in nonces}, {32})
+        self.assertEqual(len(nonces), len(files))
+        chain = ["--network", "mainnet", "--height", "8000", "--difficulty", "1000000"]
+        for file in files:
+            done = self.proof_command("verify", *chain, "--json", str(file))
+            verdict = json.loads(done.stdout)
+            with self.subTest(verdict):
+                # a share is everything but a block
+                accepted = verdict["is_solution"]
+                self.assertEqual(verdict["check"], None if accepted else "Q45")
+                self.assertEqual(done.returncode, 0 if accepted else 1)
+                self.assertTrue(verdict["v3_active"])
+            compact = file.with_suffix(".compact")
+            self.assertEqual(
+                self.proof_command("convert", "--to", "compact", "-o", str(compact), str(file)).returncode, 0
+            )
+            self.assertEqual(self.proof_command("diff", str(file), str(compact)).returncode, 0)
+            share = compact.stat().st_size / file.stat().st_size
+            print(f"  compact form: {100 * share:.1f} % of the message")
+            self.assertLess(share, 0.31)
+
+    def proof_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(tensorpow()), "proof", *arguments]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
 class OneSlot(unittest.TestCase):

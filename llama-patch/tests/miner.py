@@ -59,10 +59,10 @@ class Library:
 class Devnet:
     """`tensorpow devnet` in front of an engine."""
 
-    def __init__(self, engine_port: int, collector_port: int) -> None:
+    def __init__(self, engine_port: int, collector_port: int, version: int = 2) -> None:
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile(prefix="devnet-", suffix=".log")  # noqa: SIM115
-        command = [str(tensorpow()), "devnet", "--model", MODEL, "--proof-version", "2"]
+        command = [str(tensorpow()), "devnet", "--model", MODEL, "--proof-version", str(version)]
         command += ["--engine", f"http://127.0.0.1:{engine_port}", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--collector", f"127.0.0.1:{collector_port}", "--interval", "2"]
         self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
@@ -148,12 +148,14 @@ def patched_binary() -> Path:
 
 
 @contextmanager
-def patched(*args: str, collector: int, save: Path) -> Iterator[LlamaServer]:
+def patched(*args: str, collector: int, save: Path, **more: str) -> Iterator[LlamaServer]:
+    """The patched server; `more` are variables of its environment."""
     env = {
         "POW_EGRESS_MODE": "broker",
         "ZMQ_PUSH_HOST": "127.0.0.1",
         "ZMQ_PUSH_PORT": str(collector),
         "PROOF_SAVE_DIR": str(save),
+        **more,
     }
     with LlamaServer(patched_binary(), *args, env=env) as server:
         yield server

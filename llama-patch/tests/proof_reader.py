@@ -7,6 +7,7 @@ own verdict. Reads trusted bytes only; the strict reader is the core's.
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +111,12 @@ class Message:
         return self.proof.words(21)
 
     @property
+    def nonce(self) -> bytes:
+        """The admission nonce of version 3, which every message of the window ends with."""
+        flags = json.loads(self.proof.vector(12, "B") or b"{}")
+        return bytes.fromhex(flags.get("v3", {}).get("admission_nonce", "")) if self.version >= 3 else b""
+
+    @property
     def is_solution(self) -> bool:
         return bool(self.proof.number(8, "B"))
 
@@ -143,6 +150,7 @@ class Message:
                 struct.pack("<II", tick, step),
                 struct.pack(f"<{WINDOW}Q", *window),
                 self.proof.vector(10, "B"),
+                self.nonce,
             ]
         )
 
