@@ -61,11 +61,22 @@ impl StepHasher {
         for run in context {
             absorb_ids(&mut message, run);
         }
-        message.update(precision);
-        if let Some(nonce) = nonce {
-            message.update(nonce.as_bytes());
-        }
-        Digest::from_bytes(message.finalize().into())
+        finish(message, precision, nonce)
+    }
+
+    /// [`Self::over`] with the context as its bytes in the message: eight for an id.
+    /// spec: verification §5.1
+    pub(crate) fn over_bytes(
+        &self,
+        j: u32,
+        context: &[u8],
+        precision: &[u8],
+        nonce: Option<&AdmissionNonce>,
+    ) -> Digest {
+        let mut message = self.head.clone();
+        message.update(j.to_le_bytes());
+        message.update(context);
+        finish(message, precision, nonce)
     }
 
     /// The digest that closes a window: step 0 over the window's own tokens, with the window's
@@ -79,6 +90,15 @@ impl StepHasher {
     ) -> Digest {
         self.over(0, &[tokens], precision, nonce)
     }
+}
+
+/// What follows the context in every step message.
+fn finish(mut message: Sha256, precision: &[u8], nonce: Option<&AdmissionNonce>) -> Digest {
+    message.update(precision);
+    if let Some(nonce) = nonce {
+        message.update(nonce.as_bytes());
+    }
+    Digest::from_bytes(message.finalize().into())
 }
 
 /// Ids enter as little-endian 64-bit integers; their upper half is always zero.

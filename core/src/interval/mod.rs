@@ -7,6 +7,7 @@
 
 mod reuse;
 mod row;
+mod short;
 
 pub use reuse::ReuseScore;
 pub use row::{Row, Slot};
@@ -112,6 +113,22 @@ pub fn interval(
     in_context: impl Fn(u32) -> bool,
     scratch: &mut [Slot],
 ) -> Result<Interval, RowFault> {
+    if let Some(interval) = short::interval(logits, ids, recorded, chosen, draw) {
+        return Ok(interval);
+    }
+    plainly(logits, ids, recorded, chosen, draw, in_context, scratch)
+}
+
+/// The rule as it reads.
+fn plainly(
+    logits: Words<'_>,
+    ids: Words<'_>,
+    recorded: Recorded,
+    chosen: u32,
+    draw: f32,
+    in_context: impl Fn(u32) -> bool,
+    scratch: &mut [Slot],
+) -> Result<Interval, RowFault> {
     let row = Row::rebuild(logits, ids, recorded, in_context, scratch)?;
     let judged = Interval::around(draw, row.bounds(chosen, row.main()));
     let Some((high, low)) = row.borderline().filter(|_| !judged.inside) else {
@@ -127,6 +144,74 @@ pub fn interval(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// Rows as miners record them, and rows nearly so: few distinct logits and ids, so that ties
+    /// and repetitions are common, the beginning sorted more often than not.
+    fn rows() -> impl Strategy<Value = Vec<(u32, f32)>> {
+        let entry = (0_u32..90, prop_oneof![-3.0_f32..3.0, (-12_i8..12).prop_map(f32::from)]);
+        let row = (prop::collection::vec(entry, 1..130), 0_u8..4, 1.0_f32..30.0);
+        row.prop_map(|(mut row, kind, scale)| {
+            row.iter_mut().for_each(|(_, l)| *l *= scale);
+            if kind > 0 {
+                row.sort_by(|a, b| b.1.total_cmp(&a.1));
+            }
+            if kind > 1 {
+                row.iter_mut().zip((0..).step_by(7)).for_each(|((id, _), own)| *id = own % 1009);
+            }
+            if kind > 2 && row.len() > 60 {
+                // Probes that repeat a leading entry, and ones that stand alone.
+                let leading = row[..20].to_vec();
+                row.truncate(50);
+                row.extend(leading);
+                row.push((5000, -300.0));
+            }
+            row
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn both_ways_lead_to_the_same_bits(
+            row in rows(),
+            top_k in 1_u32..52,
+            temperature in prop_oneof![Just(1.0_f32), 0.25_f32..2.0],
+            draw in 0.0_f32..1.0,
+            chosen: prop::sample::Index,
+        ) {
+            let recorded = Recorded { temperature, repetition_penalty: 1.0, top_k, top_p: 1.0 };
+            let (ids, logits): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+            let chosen = ids[chosen.index(ids.len())];
+            let (logits, ids) = (Words::Floats(&logits), Words::Native(&ids));
+            let mut scratch = [Slot::default(); 260];
+            let plain = plainly(logits, ids, recorded, chosen, draw, |_| false, &mut scratch);
+            if let Some(short) = short::interval(logits, ids, recorded, chosen, draw) {
+                let plain = plain.unwrap();
+                prop_assert_eq!(short.lower.to_bits(), plain.lower.to_bits());
+                prop_assert_eq!(short.upper.to_bits(), plain.upper.to_bits());
+                prop_assert_eq!(short.inside, plain.inside);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_as_miners_record_them_take_the_short_way() {
+        let leading = (0..50_u32).map(|rank| (9973 * rank % 2003, 20.0 - rank as f32 / 4.0));
+        // Probe 1 repeats the first entry's id and logit.
+        let probes = (0..20).map(|i| if i == 1 { (0, 20.0) } else { (3000 + i, -40.0) });
+        let (ids, logits): (Vec<_>, Vec<_>) = leading.chain(probes).unzip();
+        let recorded =
+            Recorded { temperature: 1.0, repetition_penalty: 1.0, top_k: 50, top_p: 1.0 };
+        let (logits, ids) = (Words::Floats(&logits), Words::Native(&ids));
+        let short = short::interval(logits, ids, recorded, ids.get(3).unwrap(), 0.5);
+        let mut scratch = [Slot::default(); 140];
+        let plain =
+            plainly(logits, ids, recorded, ids.get(3).unwrap(), 0.5, |_| false, &mut scratch);
+        assert_eq!(short, plain.ok());
+        assert!(short.is_some());
+    }
 
     #[test]
     fn rows_that_are_no_evidence_are_refused() {

@@ -82,6 +82,53 @@ impl<'a> Words<'a> {
         })
     }
 
+    /// Copies the words to the front of `out`, as many as fit.
+    pub(crate) fn copy_to(&self, out: &mut [u32]) {
+        match self {
+            Self::Native(words) => out.iter_mut().zip(*words).for_each(|(room, w)| *room = *w),
+            Self::Floats(words) => {
+                out.iter_mut().zip(*words).for_each(|(room, word)| *room = word.to_bits());
+            }
+            Self::LittleEndian(bytes) => {
+                for (room, word) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *room = word.try_into().map_or(0, u32::from_le_bytes);
+                }
+            }
+        }
+    }
+
+    /// Copies the floats to the front of `out`, as many as fit.
+    pub(crate) fn copy_f32_to(&self, out: &mut [f32]) {
+        match self {
+            Self::Floats(words) => out.iter_mut().zip(*words).for_each(|(room, w)| *room = *w),
+            Self::Native(words) => {
+                out.iter_mut().zip(*words).for_each(|(room, word)| *room = f32::from_bits(*word));
+            }
+            Self::LittleEndian(bytes) => {
+                for (room, word) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *room = word.try_into().map_or(0.0, f32::from_le_bytes);
+                }
+            }
+        }
+    }
+
+    /// The first float that is not finite.
+    pub(crate) fn first_not_finite(&self) -> Option<f32> {
+        // Without an early exit the loop over a row is a vector operation or two.
+        let finite = |all: bool, x: f32| all & x.is_finite();
+        let all = match self {
+            Self::Native(words) => {
+                words.iter().map(|word| f32::from_bits(*word)).fold(true, finite)
+            }
+            Self::Floats(words) => words.iter().copied().fold(true, finite),
+            Self::LittleEndian(bytes) => bytes
+                .chunks_exact(4)
+                .map(|word| word.try_into().map_or(0.0, f32::from_le_bytes))
+                .fold(true, finite),
+        };
+        if all { None } else { self.iter_f32().find(|x| !x.is_finite()) }
+    }
+
     /// Copies the words little-endian to the front of `out`, as many as fit whole.
     pub(crate) fn copy_le(&self, out: &mut [u8]) {
         let rooms = out.chunks_exact_mut(4);
@@ -166,6 +213,13 @@ mod tests {
             assert_eq!(words.slice(2, 2), None);
             let mut out = [0xaa; 14];
             words.copy_le(&mut out);
+            let (mut copied, mut floats) = ([7; 4], [7.0_f32; 4]);
+            words.copy_to(&mut copied);
+            words.copy_f32_to(&mut floats);
+            assert_eq!((copied[..3] == native, copied[3]), (true, 7));
+            assert_eq!((floats.map(f32::to_bits)[..3] == native, floats[3]), (true, 7.0));
+            assert!(words.first_not_finite().unwrap().is_nan());
+            assert_eq!(words.slice(1, 2).unwrap().first_not_finite(), None);
             assert_eq!(out[..12], bytes[..12]);
             assert_eq!(out[12..], [0xaa; 2]);
         }

@@ -41,7 +41,7 @@ pub(super) struct Sums {
 
 /// The first value that is not finite.
 fn not_finite(words: Words<'_>) -> Option<Detail> {
-    words.iter_f32().find(|x| !x.is_finite()).map(Detail::Finite)
+    words.first_not_finite().map(Detail::Finite)
 }
 
 impl Engine<'_, '_> {
