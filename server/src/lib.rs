@@ -3,7 +3,8 @@
 //! chain. One direction: a socket ([`http`]) reads a snapshot ([`mining`]), the engine answers, its
 //! proof arrives ([`collector`]), is kept ([`store`]) and goes to a sink ([`mining::sink`]).
 //! [`service`] puts the pieces together; [`devnet`] is a chain to try them on. Beside all that,
-//! [`vdf_command`] makes and checks VDF proofs by hand.
+//! [`proof_command`] inspects, judges and converts proofs, and [`vdf_command`] makes and checks VDF
+//! proofs by hand.
 #![forbid(unsafe_code)]
 
 pub mod collector;
@@ -12,6 +13,7 @@ pub mod devnet;
 pub mod http;
 pub mod metrics;
 pub mod mining;
+pub mod proof_command;
 pub mod quickstart;
 pub mod report;
 pub mod service;

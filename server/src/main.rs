@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tensorpow_server::config::{DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::check::block_target;
+use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
 use tensorpow_server::vdf_command::{self, VdfCommand};
@@ -27,6 +28,9 @@ enum Command {
     /// Prove, verify and measure the verifiable delay function
     #[command(subcommand)]
     Vdf(VdfCommand),
+    /// Inspect, judge, compare and convert proofs
+    #[command(subcommand)]
+    Proof(ProofCommand),
 }
 
 /// What runs until it is stopped.
@@ -55,6 +59,7 @@ struct DevnetCommand {
 fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Vdf(command) => return vdf_command::run(command),
+        Command::Proof(command) => return proof_command::run(&command),
         Command::Proxy(command) => command,
     };
     let quiet = matches!(*command, ProxyCommand::Quickstart(_));

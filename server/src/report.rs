@@ -60,7 +60,8 @@ impl fmt::Display for Report {
     }
 }
 
-fn claim(name: &'static str, value: impl fmt::Display) -> Line {
+/// A mere statement.
+pub(crate) fn claim(name: &'static str, value: impl fmt::Display) -> Line {
     Line { name, value: value.to_string(), passed: None }
 }
 
@@ -89,28 +90,36 @@ pub fn of_proof(response: &MiningResponseRef<'_>, against: &Against) -> Report {
     checks.extend(header_checks(response, &proof, against));
     checks.extend(encoding_checks(response, &proof));
     checks.extend(rules_checks(response, &proof, against));
-    Report { claims: claims(response, &proof), checks }
+    Report { claims: claims(&proof, Some(response)), checks }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// Bytes that should be text, with everything that could disturb a terminal escaped.
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).escape_debug().to_string()
 }
 
-fn claims(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>) -> Vec<Line> {
-    let kind = match (response.is_audit(), proof.is_solution) {
+/// What a proof says about itself, and what the mining result around it says.
+#[must_use]
+pub fn claims(proof: &ProofRef<'_>, message: Option<&MiningResponseRef<'_>>) -> Vec<Line> {
+    let bare = MiningResponseRef { pow_blob: Some(*proof), ..MiningResponseRef::default() };
+    let kind = match (message.unwrap_or(&bare).is_audit(), proof.is_solution) {
         (true, _) => "audit",
         (false, true) => "block solution",
         (false, false) => "share",
     };
     let parent = proof.block_hash.try_into().map(BlockHash::from_bytes);
-    let completion = response.effective_completion_id().unwrap_or_default();
-    vec![
+    let mut lines = vec![
         claim("kind", kind),
         claim("model", text(proof.model_identifier)),
         claim("precision", text(proof.compute_precision)),
         claim("proof version", proof.version),
-        claim("request id", response.req_id),
-        claim("completion id", text(completion.as_bytes())),
+    ];
+    if let Some(message) = message {
+        let completion = message.effective_completion_id().unwrap_or_default();
+        lines.push(claim("request id", message.req_id));
+        lines.push(claim("completion id", text(completion.as_bytes())));
+    }
+    lines.extend([
         claim(
             "parent block",
             parent.map_or_else(|_| "none".to_owned(), |p| p.display().to_string()),
@@ -124,7 +133,8 @@ fn claims(response: &MiningResponseRef<'_>, proof: &ProofRef<'_>) -> Vec<Line> {
                 proof.temperature, proof.top_k, proof.top_p, proof.repetition_penalty
             ),
         ),
-    ]
+    ]);
+    lines
 }
 
 /// Tokens, draws, intervals and the closing digest; in version 3 all of them with the nonce that the
@@ -295,6 +305,6 @@ fn rules_checks(
 
 /// A reuse score in units of 2^-32 as a number.
 #[allow(clippy::cast_precision_loss)] // shown with two decimals
-fn reuse(score: u64) -> f64 {
+pub(crate) fn reuse(score: u64) -> f64 {
     score as f64 / 4_294_967_296.0
 }

@@ -13,10 +13,11 @@ mod object;
 #[allow(dead_code)] // as above
 #[path = "../conformance/source.rs"]
 mod source;
-mod verify_bases;
+#[allow(dead_code)] // as above
+#[path = "../conformance/verify/proofs.rs"]
+mod verify_proofs;
 mod window;
 
-use serde_json::Value;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use tensorpow_core::archive::{decode, encode, key, key_of};
@@ -90,11 +91,13 @@ fn real_proofs_shrink_below_31_percent() {
     }
 }
 
-/// Values of the vectors, for the modules of this test.
-fn words(v: &Value) -> Vec<u32> {
-    let le = v.get("f32le").or_else(|| v.get("u32le")).expect("little-endian words");
-    let bytes = source::unhex(le.as_str().unwrap());
-    bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+#[test]
+fn every_base_of_the_verifier_comes_back() {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors"));
+    let vectors = source::load(folder, "verify.json").unwrap().expect("the project's own copy");
+    for (name, proof) in verify_proofs::bases(source::get(&vectors, "bases")) {
+        round_trip(&proof.as_ref(), &name);
+    }
 }
 
 /// Archives outlive programs: this one was written when version 1 of the form was made.
