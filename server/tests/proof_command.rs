@@ -14,7 +14,7 @@ use tensorpow_core::proof::{
 };
 
 const V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proofs/full_v1.tpwa");
-const V3: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proofs/full_v3_adm.tpwa");
+const V3: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/quickstart/another_miner.tpwa");
 /// The chain for which the second proof was made.
 const V3_CHAIN: [&str; 4] = ["--height", "8000", "--difficulty", "10000000"];
 
@@ -123,7 +123,7 @@ fn every_form_is_written_and_says_the_same() {
     for (form, extension) in
         [("flatbuffer", "bin"), ("compact", "tpwa"), ("json", "json"), ("canonical", "canonical")]
     {
-        let (path, name) = path_in(&folder, &format!("full_v3_adm.{extension}"));
+        let (path, name) = path_in(&folder, &format!("another_miner.{extension}"));
         let into = folder.path().to_str().unwrap();
         let output = proof(&["convert", V3, "--to", form, "-o", into]);
         assert_eq!(code(&output), 0, "{}", err(&output));
@@ -140,7 +140,7 @@ fn every_form_is_written_and_says_the_same() {
         assert_eq!(code(&again), 2, "{form}");
         assert!(err(&again).contains("cannot write"), "{}", err(&again));
     }
-    let flat = std::fs::read(folder.path().join("full_v3_adm.bin")).unwrap();
+    let flat = std::fs::read(folder.path().join("another_miner.bin")).unwrap();
     let read = ProofRef::read(&flat).unwrap();
     assert_eq!(canonical::canonical_to_vec(&read).unwrap(), original);
 }

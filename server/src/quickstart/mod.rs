@@ -3,6 +3,7 @@
 //! reply is printed, and the proof of the same forward pass is shown with every check. Nothing is
 //! left running unless that was asked for.
 
+mod another_miner;
 mod child;
 mod client;
 mod stage;
@@ -132,6 +133,9 @@ pub enum QuickstartError {
     /// The proof does not hold.
     #[error("the proof failed a check")]
     BadProof,
+    /// A proof that is known to hold was rejected.
+    #[error("the proof of another miner was rejected: {0}")]
+    AnotherMiner(String),
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -338,6 +342,8 @@ impl Scene {
             judged.verdict
         );
         println!("{report}");
+        let other = another_miner::verdict().map_err(QuickstartError::AnotherMiner)?;
+        println!("\nA proof of another miner, by the same rules: {other}");
         if report.passed() { Ok(()) } else { Err(QuickstartError::BadProof) }
     }
 

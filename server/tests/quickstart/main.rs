@@ -128,7 +128,9 @@ fn shows_reply_and_proof() {
         "chatcmpl-fake",
         "256 of 256 steps",
         "64 squarings verified",
+        "credited entropy",
         "every check passed",
+        "A proof of another miner, by the same rules: Quick_OK",
         "--keep",
     ] {
         assert!(out.contains(part), "{part:?} in\n{out}");
