@@ -45,6 +45,7 @@ doc: ## API documentation, without warnings
 bare: ## The core without std, with and without an allocator
 	$(CARGO) check -p tensorpow-core --lib --no-default-features
 	$(CARGO) check -p tensorpow-core --lib --no-default-features --features alloc
+	$(CARGO) check -p tensorpow-core --lib --no-default-features --features archive
 
 test-rust: ## Unit, conformance and integration tests
 	$(CARGO) test $(ALL)

@@ -100,6 +100,14 @@ fn every_base_of_the_verifier_comes_back() {
     }
 }
 
+/// A window that the patched llama-server mined with SmolLM2-135M-Instruct.
+#[test]
+fn a_proof_of_llama_cpp_shrinks_below_31_percent() {
+    let proof = decode(include_bytes!("llama_cpp.tpwa")).unwrap();
+    let archive = round_trip(&proof.as_ref(), "llama.cpp");
+    assert!(share(&proof.as_ref(), &archive, "llama.cpp") <= 0.31);
+}
+
 /// Archives outlive programs: this one was written when version 1 of the form was made.
 #[test]
 fn an_archive_of_version_1_stays_readable() {
