@@ -3,10 +3,14 @@
 //! One decode step of a language model becomes one token ([`sampler`]) whose draw is the SHA-256
 //! of the mining context ([`preimage`]); 256 steps with their evidence become a window
 //! ([`window`]), a finished window a proof ([`proof`]) that is a block solution, a share, an audit
-//! record or nothing ([`classify`]).
+//! record or nothing ([`classify`]). Before it leaves it is judged ([`selfcheck`]) as a node does
+//! ([`verify`]): draws and intervals, credited entropy ([`credit`]), and the nonce that windows of
+//! version 3 are admitted by ([`admission`]). What all of it is bound to is proved by the verifiable
+//! delay function ([`vdf`]).
 //!
 //! The crate is `no_std`; without features it needs no allocator either. `alloc` adds owned
-//! records and the plain sampler, `json` the payload door for JSON text, `std` both.
+//! records and the plain sampler, `json` the payload door for JSON text, `archive` the compact
+//! form of proofs, `std` all of them and what needs an operating system.
 #![no_std]
 #![deny(unsafe_code)] // allowed in two files, which hold and choose vector instructions
 
