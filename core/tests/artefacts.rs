@@ -1,13 +1,11 @@
 //! Real proofs of the network: both genesis proofs and an old version-1 proof, decoded, hashed,
 //! encoded by our writer and hashed again; the mainnet one yields the published genesis block.
-//!
-//! The files lie in `../shared/artefacts` beside the repository, or where `TENSORPOW_ARTEFACTS`
-//! says. Without them the tests say so and pass; a folder that was named must exist.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
+mod real_proofs;
+
+use real_proofs::folder;
 use serde_json::Value;
-use std::io::Write as _;
-use std::path::PathBuf;
 use tensorpow_core::admission::{Memory, extract, judge, merge_to_vec, message_len};
 use tensorpow_core::header::BlockHeader;
 use tensorpow_core::proof::canonical::{canonical_len, canonical_to_vec};
@@ -18,21 +16,6 @@ use tensorpow_core::proof::{
 };
 use tensorpow_core::target::{CompactTarget, Target};
 use tensorpow_core::units::{AdmissionNonce, Digest, HeaderPrefix};
-
-/// The folder, or none after saying why.
-fn folder(test: &str) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("TENSORPOW_ARTEFACTS").filter(|v| !v.is_empty()) {
-        return Some(PathBuf::from(named));
-    }
-    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts"));
-    if beside.is_dir() {
-        return Some(beside);
-    }
-    // Past the capture of the test harness: a skipped test must be seen.
-    let mut out = std::io::stderr();
-    writeln!(out, "{test}: skipped, there is no folder {}", beside.display()).expect("stderr");
-    None
-}
 
 fn load(folder: &std::path::Path, file: &str) -> Vec<u8> {
     let path = folder.join(file);

@@ -1,29 +1,12 @@
 //! Real VDF proofs of the network, up to 55.9 million squarings, and damaged copies of them.
-//!
-//! The files lie in `../shared/artefacts` beside the repository, or where `TENSORPOW_ARTEFACTS`
-//! says. Without them the tests say so and pass; a folder that was named must exist.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
-use std::io::Write as _;
-use std::path::PathBuf;
+mod real_proofs;
+
+use real_proofs::folder;
 use tensorpow_core::proof::ProofRef;
 use tensorpow_core::units::HeaderPrefix;
 use tensorpow_core::vdf::{VdfError, verify};
-
-/// The folder, or none after saying why.
-fn folder(test: &str) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("TENSORPOW_ARTEFACTS").filter(|v| !v.is_empty()) {
-        return Some(PathBuf::from(named));
-    }
-    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts"));
-    if beside.is_dir() {
-        return Some(beside);
-    }
-    // Past the capture of the test harness: a skipped test must be seen.
-    let mut out = std::io::stderr();
-    writeln!(out, "{test}: skipped, there is no folder {}", beside.display()).expect("stderr");
-    None
-}
 
 #[test]
 fn the_networks_own_vdf_proofs_verify_and_no_other_tick_does() {

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
 
 mod mined;
+mod real_proofs;
 
 use mined::{VDF, VOCAB, logits, mine, prefix, proof};
-use std::path::PathBuf;
 use tensorpow_core::credit::Tier;
 use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
@@ -173,18 +173,12 @@ fn a_row_of_another_width_or_a_foreign_window_is_refused_and_changes_nothing() {
 
 #[test]
 fn the_real_genesis_proofs_pass() {
-    let folder = std::env::var_os("TENSORPOW_ARTEFACTS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts")),
-        PathBuf::from,
-    );
+    let Some(folder) = real_proofs::folder("the_real_genesis_proofs_pass") else { return };
     for (file, reuse_score, credit) in [
         ("proof_genesis_mainnet.bin", 4_878_022_307, 209_511),
         ("proof_genesis_tensor_test.bin", 673_485_255, 618_103),
     ] {
-        let Ok(bytes) = std::fs::read(folder.join(file)) else {
-            println!("skipped {file}: the folder of real artefacts is not here");
-            continue;
-        };
+        let bytes = std::fs::read(folder.join(file)).unwrap();
         let mut genesis = Proof::try_from(&ProofRef::read(&bytes).unwrap()).unwrap();
         assert_eq!(genesis.version, 1);
         let passed = judge_as(&genesis, None, Purpose::Solution).unwrap();

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
 
 mod mined;
+mod real_proofs;
 
 use mined::{mine, mine_with, proof};
 use proptest::prelude::*;
+use real_proofs::folder;
 use serde_json::Value;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 use tensorpow_core::admission::Memory;
 use tensorpow_core::credit::{CreditUnits, Tier};
@@ -21,21 +21,6 @@ use tensorpow_core::verify::{
     Chain, Check, Context, Detail, NoVerdict, Observer, Params, Registry, Report, Scratch, Step,
     Vdf, Workspace, block_rules, final_hash_only, quick, quick_observed, steps,
 };
-
-/// The folder of real proofs, or none after saying why.
-fn folder() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("TENSORPOW_ARTEFACTS").filter(|v| !v.is_empty()) {
-        return Some(PathBuf::from(named));
-    }
-    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts"));
-    if beside.is_dir() {
-        return Some(beside);
-    }
-    // Past the capture of the test harness: a skipped test must be seen.
-    let mut out = std::io::stderr();
-    writeln!(out, "real proofs: skipped, there is no folder {}", beside.display()).expect("stderr");
-    None
-}
 
 const NO_VDF: Context<'_> = Context { chain: None, registry: Registry::Absent, vdf: Vdf::Skip };
 
@@ -50,7 +35,7 @@ fn judge(proof: &ProofRef<'_>, context: &Context<'_>) -> Report {
 
 #[test]
 fn the_real_proofs_get_the_nodes_verdict_credit_and_score() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = folder("real proofs") else { return };
     let load = |file: &str| std::fs::read(folder.join(file)).expect("a file of the folder");
     let listed: Value = serde_json::from_slice(&load("verify_artefact_verdicts.json")).unwrap();
     for (file, wanted) in listed["artefacts"].as_object().unwrap() {

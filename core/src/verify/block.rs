@@ -2,7 +2,7 @@
 //! it repeats. The rules around the proof (header, VDF against the parent, size) are not made here.
 
 use super::report::{NoVerdict, Observer, Report};
-use super::{Context, Failure, Scratch, run};
+use super::{Chain, Context, Failure, Scratch, run};
 use crate::proof::ProofRef;
 use crate::units::HeaderPrefix;
 use core::fmt;
@@ -115,14 +115,16 @@ pub fn block_rules(
     if let Some(failure) = consensus_v2(proof, context, scratch)?.failure {
         return Ok(Err(BlockReject::ReuseEntropy(failure)));
     }
-    let least = context.chain.map_or(0, |chain| chain.params.least_version(chain.height));
-    let gated = context.chain.is_some_and(|chain| chain.params.is_v2_demanded(chain.height));
-    let found = proof.version;
-    Ok(if gated && found < 2 {
-        Err(BlockReject::Version { found })
-    } else if found < least {
-        Err(BlockReject::VersionV3 { found })
-    } else {
-        Ok(())
-    })
+    let gate = context.chain.and_then(|chain| version_gate(proof.version, &chain));
+    Ok(gate.map_or(Ok(()), Err))
+}
+
+/// What a height says to a version. spec: verification §3
+#[must_use]
+pub fn version_gate(found: u8, chain: &Chain) -> Option<BlockReject> {
+    let Chain { params, height, .. } = chain;
+    if found < 2 && params.is_v2_demanded(*height) {
+        return Some(BlockReject::Version { found });
+    }
+    (found < params.least_version(*height)).then_some(BlockReject::VersionV3 { found })
 }

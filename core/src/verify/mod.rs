@@ -21,7 +21,7 @@ mod report;
 mod scratch;
 mod sequence;
 
-pub use block::{BlockReject, block_rules, consensus_v2, consensus_v2_observed};
+pub use block::{BlockReject, block_rules, consensus_v2, consensus_v2_observed, version_gate};
 pub use check::Check;
 pub use context::{Chain, Context, Registry, Vdf, VdfOracle};
 pub use engine::Purpose;

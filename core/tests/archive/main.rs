@@ -1,8 +1,5 @@
 //! The compact form: every proof comes back with the identical canonical bytes, whatever it is like;
 //! hostile bytes are refused; real proofs shrink as far as is promised.
-//!
-//! Real proofs are read from `../shared/artefacts` beside the repository, or from where
-//! `TENSORPOW_ARTEFACTS` says. Without them the test says so and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // a test fails by panicking
 
 mod any_proof;
@@ -10,6 +7,8 @@ mod hostile;
 #[path = "../conformance/proof/object.rs"]
 #[allow(dead_code)] // shared with the conformance runner, which uses all of it
 mod object;
+#[path = "../real_proofs/mod.rs"]
+mod real_proofs;
 #[allow(dead_code)] // as above
 #[path = "../conformance/source.rs"]
 mod source;
@@ -19,7 +18,7 @@ mod verify_proofs;
 mod window;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tensorpow_core::archive::{decode, encode, key, key_of};
 use tensorpow_core::proof::canonical::canonical_to_vec;
 use tensorpow_core::proof::{Encode, ProofRef, commit};
@@ -76,13 +75,7 @@ fn every_proof_of_the_vectors_comes_back() {
 
 #[test]
 fn real_proofs_shrink_below_31_percent() {
-    let named =
-        std::env::var_os("TENSORPOW_ARTEFACTS").filter(|v| !v.is_empty()).map(PathBuf::from);
-    let beside = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/artefacts"));
-    let folder = named.unwrap_or(beside);
-    if !folder.is_dir() {
-        return say(&format!("real proofs: skipped, there is no folder {}", folder.display()));
-    }
+    let Some(folder) = real_proofs::folder("real_proofs_shrink_below_31_percent") else { return };
     for name in ["genesis_mainnet", "genesis_tensor_test", "v1_roundtrip"] {
         let file = std::fs::read(folder.join(format!("proof_{name}.bin"))).unwrap();
         let proof = ProofRef::read(&file).unwrap();

@@ -132,14 +132,9 @@ impl ChainArgs {
         let report = verify::quick_observed(&proof, &context, &mut scratch, &mut passed)?;
         let mut steps = Vec::new();
         verify::steps(&proof, report.nonce.as_ref(), &mut scratch, |step| steps.push(*step))?;
-        let gate = match (report.failure, chain.params.least_version(chain.height)) {
-            (None, least @ 3..) if proof.version < least && proof.version >= 2 => {
-                Some(BlockReject::VersionV3 { found: proof.version })
-            }
-            (None, least) if proof.version < least => {
-                Some(BlockReject::Version { found: proof.version })
-            }
-            _ => None,
+        let gate = match report.failure {
+            None => verify::version_gate(proof.version, &chain),
+            Some(_) => None,
         };
         Ok(Judgement { report, gate, passed: passed.0, steps })
     }
