@@ -5,10 +5,10 @@
 //! of JSON gets it back exactly; infinities and NaNs are their bit pattern, as in `"0x7fc00000"`.
 //! A text that is not UTF-8 is its bytes, as in `{"hex": "ff00"}`.
 
-use serde::de::{Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _};
 use serde::ser::{SerializeStruct as _, Serializer};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde_json::value::RawValue;
 use tensorpow_core::proof::{Proof, convert};
 
 /// The value of the member `format`.
@@ -197,39 +197,20 @@ impl Serialize for Float {
 }
 
 impl<'de> Deserialize<'de> for Float {
+    /// From the text itself: exact, and nothing is built of what is no float.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FloatVisitor)
-    }
-}
-
-struct FloatVisitor;
-
-impl Visitor<'_> for FloatVisitor {
-    type Value = Float;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number, or the bit pattern of a float such as \"0x7fc00000\"")
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Float, E> {
-        Ok(Float(convert::float(value)))
-    }
-
-    #[allow(clippy::cast_precision_loss)] // the nearest float is meant
-    fn visit_u64<E>(self, value: u64) -> Result<Float, E> {
-        Ok(Float(value as f32))
-    }
-
-    #[allow(clippy::cast_precision_loss)] // as above
-    fn visit_i64<E>(self, value: i64) -> Result<Float, E> {
-        Ok(Float(value as f32))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Float, E> {
-        let bits = text.strip_prefix("0x").filter(|digits| digits.len() == 8);
-        let bits = bits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        bits.map(|bits| Float(f32::from_bits(bits)))
-            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        let bits = text.strip_prefix("\"0x").and_then(|text| text.strip_suffix('"'));
+        let float = match bits.filter(|digits| digits.len() == 8 && !digits.contains('+')) {
+            Some(digits) => u32::from_str_radix(digits, 16).ok().map(f32::from_bits),
+            None => text.parse().ok().map(convert::float),
+        };
+        float.map(Self).ok_or_else(|| {
+            let start: String = text.chars().take(20).collect();
+            D::Error::custom(format_args!(
+                "{start} is neither a number nor the bit pattern of a float such as \"0x7fc00000\""
+            ))
+        })
     }
 }
 
