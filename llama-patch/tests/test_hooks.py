@@ -253,7 +253,7 @@ class Hooks(unittest.TestCase):
         with self.server.new_calls(calls):
             waiting = threading.Thread(
                 target=lambda: answers.append(
-                    self.server.post("/completion", mined(parked, park_at=3, park_ms=4000))[1]
+                    self.server.post("/completion", mined(parked, park_at=3, park_ms=12_000))[1]
                 )
             )
             waiting.start()
@@ -274,10 +274,10 @@ class Hooks(unittest.TestCase):
                 calls: list[Json] = []
                 began = time.monotonic()
                 with self.server.new_calls(calls):
-                    self.server.post_and_leave("/completion", {**body, "stream": True}, after_s=1.0)
+                    self.server.post_and_leave("/completion", {**body, "stream": True}, after_s=2.0)
                     # the server looks for leavers when no answer of any request came for a second,
                     # and what `new_calls` asks would be such answers
-                    time.sleep(4)
+                    time.sleep(5)
                 self.assertLess(time.monotonic() - began, 30)
                 self.assertEqual(calls[-1]["reason"], CANCELLED)
                 self.assertEqual(len(calls[-1]["tokens"]), step)
