@@ -95,7 +95,14 @@ pub fn of_proof(response: &MiningResponseRef<'_>, against: &Against) -> Report {
 
 /// Bytes that should be text, with everything that could disturb a terminal escaped.
 pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).escape_debug().to_string()
+    let mut shown = String::new();
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' | '\'' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
 }
 
 /// What a proof says about itself, and what the mining result around it says.
