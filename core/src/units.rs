@@ -152,6 +152,18 @@ bytes_newtype! {
 }
 
 bytes_newtype! {
+    /// SHA-256 over the prompt tokens and their mask, in the order SHA-256 outputs it: what binds an
+    /// admission puzzle to everything the model saw before the window. spec: admission §8
+    PromptCommitment, 32
+}
+
+bytes_newtype! {
+    /// What Argon2id makes of a puzzle's message, as it outputs it; as a number byte 31 is the most
+    /// significant. spec: admission §8
+    PuzzleDigest, 32
+}
+
+bytes_newtype! {
     /// A block header without its nonce: version, parent, merkle root, time, compact target.
     /// spec: targets §3.1
     HeaderPrefix, 76

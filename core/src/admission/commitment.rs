@@ -1,6 +1,7 @@
 //! The hash that binds a puzzle to everything the model saw before the window.
 
 use crate::proof::{PadMask, Words};
+use crate::units::PromptCommitment;
 use core::fmt;
 use sha2::{Digest as _, Sha256};
 
@@ -8,32 +9,6 @@ use sha2::{Digest as _, Sha256};
 const TAG: &[u8; 16] = b"TC_V3_PROMPT_CTX";
 /// Ids turned to bytes at a time before they go to the hash.
 const RUN: usize = 256;
-
-/// SHA-256 over the prompt tokens and their mask, in the order SHA-256 outputs it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PromptCommitment([u8; 32]);
-
-impl PromptCommitment {
-    /// Takes the hash as it stands.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The hash.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PromptCommitment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PromptCommitment(")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(")")
-    }
-}
 
 /// Why a prompt has no commitment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +71,7 @@ pub fn prompt_commitment(
     absorb(&mut hash, length, &mut room, 1, |place| {
         place.fill(u8::from(flags.next().is_some_and(|flag| flag != 0)));
     });
-    Ok(PromptCommitment(hash.finalize().into()))
+    Ok(PromptCommitment::from_bytes(hash.finalize().into()))
 }
 
 /// Hashes `count` items of `size` bytes each, a roomful at a time.

@@ -2,8 +2,8 @@
 
 use super::argon2id::{Block, HashError, argon2id};
 use super::message::Message;
-use super::puzzle::{PuzzleDigest, PuzzleTarget};
-use crate::units::AdmissionNonce;
+use super::puzzle::PuzzleTarget;
+use crate::units::{AdmissionNonce, PuzzleDigest};
 
 /// The nonce behind this one: a 256-bit little-endian counter that wraps. spec: admission §10.1
 #[must_use]

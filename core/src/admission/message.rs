@@ -1,9 +1,8 @@
 //! The message a puzzle hashes: the window's first step message without a nonce, the prompt
 //! commitment, the model, and the nonce as its last 32 bytes, the only ones that change.
 
-use super::commitment::PromptCommitment;
 use crate::context::Context;
-use crate::units::{AdmissionNonce, Tick, WINDOW};
+use crate::units::{AdmissionNonce, PromptCommitment, Tick, WINDOW};
 use core::fmt;
 
 /// The parts of a window's first step message. The context is always as wide as the network's

@@ -27,17 +27,17 @@ mod puzzle;
 pub mod schedule;
 mod selftest;
 
+pub use crate::units::{PromptCommitment, PuzzleDigest};
 pub use argon2id::{Block, HashError, LANES, MEMORY_BLOCKS, MEMORY_KIB, SALT, TIME_COST, argon2id};
 #[cfg(feature = "alloc")]
 pub use carrier::merge_to_vec;
 pub use carrier::{MAX_CARRIER, MAX_DEPTH, MergeError, extract, merge, parse_nonce};
-pub use commitment::{PromptCommitment, PromptError, prompt_commitment};
+pub use commitment::{PromptError, prompt_commitment};
 pub use judge::{AdmissionFault, Scratch, judge, message_len};
 #[cfg(feature = "alloc")]
 pub use memory::Memory;
 pub use message::{FirstStep, Message, MessageError, length as message_length};
 pub use puzzle::{
-    DEFAULT_TRIES_FACTOR, PuzzleDigest, PuzzleParams, PuzzleTarget, TriesError, expected_tries,
-    max_tries, target,
+    DEFAULT_TRIES_FACTOR, PuzzleParams, PuzzleTarget, TriesError, expected_tries, max_tries, target,
 };
 pub use selftest::{SELF_TEST_MESSAGE, SelfTestError, self_test};

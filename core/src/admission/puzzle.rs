@@ -1,6 +1,7 @@
 //! The puzzle's numbers: how many tries a model's difficulty stands for, the target that follows,
 //! and the test of a digest against it.
 
+use crate::units::PuzzleDigest;
 use core::fmt;
 
 /// What turns a model's difficulty into a number of tries. The networks share [`Self::NETWORK`];
@@ -136,7 +137,7 @@ impl PuzzleTarget {
     /// True when the digest, read as a little-endian number, is strictly below. spec: admission §8
     #[must_use]
     pub fn is_met_by(&self, digest: &PuzzleDigest) -> bool {
-        digest.0.iter().rev().lt(self.0.iter().rev())
+        digest.as_bytes().iter().rev().lt(self.0.iter().rev())
     }
 }
 
@@ -144,32 +145,6 @@ impl fmt::Debug for PuzzleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PuzzleTarget(")?;
         self.0.iter().rev().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(")")
-    }
-}
-
-/// What Argon2id makes of a puzzle's message; as a number byte 31 is the most significant.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PuzzleDigest([u8; 32]);
-
-impl PuzzleDigest {
-    /// Takes the 32 bytes as Argon2id outputs them.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 32 bytes as Argon2id outputs them.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PuzzleDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PuzzleDigest(")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str(")")
     }
 }

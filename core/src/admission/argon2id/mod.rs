@@ -11,7 +11,7 @@ mod compress;
 mod fill;
 mod platform;
 
-use super::puzzle::PuzzleDigest;
+use crate::units::PuzzleDigest;
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Blake2b512, Digest};
 use core::fmt;
