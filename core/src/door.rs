@@ -5,7 +5,6 @@
 #[cfg(feature = "json")]
 pub mod json;
 
-use crate::precision::Snap;
 use crate::preimage::StepHasher;
 use crate::row::{Grid, MIN_VOCAB};
 use crate::sampler::Params;
@@ -299,11 +298,7 @@ fn agree<'a>(
 
 /// The grid a label stands for, of those that are mined. spec: sampler §5.1
 fn grid(label: &str) -> Result<(Label, Grid), Refusal> {
-    let grid = match label {
-        "bf16" | "fp16" => Grid::Snapped(Snap::for_label(label)),
-        "fp8" => Grid::Bf16Exact,
-        _ => return Err(Refusal::PrecisionUnsupported),
-    };
+    let grid = Grid::for_label(label).ok_or(Refusal::PrecisionUnsupported)?;
     let label = Label::new(label).map_err(|_| Refusal::PrecisionUnsupported)?;
     Ok((label, grid))
 }

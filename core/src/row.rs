@@ -96,6 +96,27 @@ pub enum Grid {
     Bf16Exact,
 }
 
+impl Grid {
+    /// The grid a precision label stands for, of those that are mined. spec: sampler §5.1
+    #[must_use]
+    pub fn for_label(label: &str) -> Option<Self> {
+        match label {
+            "bf16" | "fp16" => Some(Self::Snapped(Snap::for_label(label))),
+            "fp8" => Some(Self::Bf16Exact),
+            _ => None,
+        }
+    }
+
+    /// True for a value that the grid leaves as it is.
+    #[must_use]
+    pub fn holds(self, logit: f32) -> bool {
+        match self {
+            Self::Snapped(snap) => snap.apply(logit).to_bits() == logit.to_bits(),
+            Self::Bf16Exact => logit.to_bits() & 0xFFFF == 0,
+        }
+    }
+}
+
 impl<'a> Row<'a> {
     /// Rounds `logits` into `scratch` and applies the policy for values that are not finite: NaN,
     /// +∞ or a row without finite values stop mining; −∞ becomes the row's smallest finite value.

@@ -7,7 +7,7 @@
 //! it a newcomer runs unmined, a living sequence is never evicted. spec: sampler §7
 
 use crate::context::Context;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, EvidenceError};
 use crate::preimage::StepHasher;
 use crate::row::{Grid, Row, RowError};
 use crate::sampler::{Choice, Params, Survivors};
@@ -253,6 +253,8 @@ pub struct Step {
 pub enum StepError {
     /// The logits cannot be mined.
     Row(RowError),
+    /// Evidence that was taken elsewhere is none of any row.
+    Evidence(EvidenceError),
     /// The lent window does not stand at the sequence's step.
     WindowMismatch {
         /// Steps the window must hold.
@@ -268,6 +270,7 @@ impl StepError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Row(why) => why.label(),
+            Self::Evidence(why) => why.label(),
             Self::WindowMismatch { .. } => "window_mismatch",
         }
     }
@@ -277,6 +280,7 @@ impl core::fmt::Display for StepError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Row(why) => why.fmt(f),
+            Self::Evidence(why) => why.fmt(f),
             Self::WindowMismatch { expected, found } => {
                 write!(f, "the window holds {found} steps, the sequence stands at step {expected}")
             }
@@ -289,6 +293,12 @@ impl core::error::Error for StepError {}
 impl From<RowError> for StepError {
     fn from(why: RowError) -> Self {
         Self::Row(why)
+    }
+}
+
+impl From<EvidenceError> for StepError {
+    fn from(why: EvidenceError) -> Self {
+        Self::Evidence(why)
     }
 }
 
@@ -345,6 +355,29 @@ impl<const W: usize> Sequence<W> {
     /// # Errors
     /// [`StepError::WindowMismatch`] when the lent window stands at another step.
     pub fn step_row(&mut self, row: &Row<'_>, window: &mut Window<W>) -> Result<Step, StepError> {
+        self.step_with(|temperature| Evidence::of(row, temperature), window)
+    }
+
+    /// [`Sequence::step`] on evidence that was taken where the logits are, for example on a GPU:
+    /// the choice needs nothing else of the row. spec: sampler §5, §6
+    ///
+    /// # Errors
+    /// [`StepError::Evidence`] for what no row on the declared grid has as its evidence, else as
+    /// [`Sequence::step_row`].
+    pub fn step_evidence(
+        &mut self,
+        evidence: &Evidence,
+        window: &mut Window<W>,
+    ) -> Result<Step, StepError> {
+        evidence.check(self.vocab, self.grid)?;
+        self.step_with(|_| evidence.clone(), window)
+    }
+
+    fn step_with(
+        &mut self,
+        evidence: impl FnOnce(f32) -> Evidence,
+        window: &mut Window<W>,
+    ) -> Result<Step, StepError> {
         let j = self.j();
         let expected = j as usize;
         if window.filled != expected {
@@ -352,7 +385,7 @@ impl<const W: usize> Sequence<W> {
         }
         let digest = self.digest(window.nonce());
         let draw = Draw::from_digest(&digest);
-        let evidence = Evidence::of(row, self.params.temperature);
+        let evidence = evidence(self.params.temperature);
         let (top_logits, top_ids) = top(&evidence);
         let choice = Survivors::of(top_logits, top_ids, self.params).choose(draw);
         window.record(choice, draw, &evidence);

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorpow_core::units::AdmissionNonce;
+use tensorpow_core::evidence::Evidence;
+use tensorpow_core::units::{AdmissionNonce, Draw};
 use tensorpow_core::window::{self, StepError, Window};
 
 use crate::admission::{Admission, Search};
@@ -118,6 +119,21 @@ impl Sequence {
     /// # Errors
     /// [`Stopped`], from the first row that cannot be mined on.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, Stopped> {
+        self.choose(|sequence| sequence.step(logits))
+    }
+
+    /// [`Sequence::sample`] on evidence that was taken where the logits are, for example on a GPU.
+    ///
+    /// # Errors
+    /// [`Stopped`], also for evidence that no row of this sequence can have.
+    pub fn record(&mut self, evidence: &Evidence) -> Result<u32, Stopped> {
+        self.choose(|Self { mined, window, .. }| mined.step_evidence(evidence, window))
+    }
+
+    fn choose(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<window::Step, StepError>,
+    ) -> Result<u32, Stopped> {
         if let Some(stopped) = self.stopped {
             return Err(stopped);
         }
@@ -125,7 +141,7 @@ impl Sequence {
             let nonce = search.wait_to_the_end();
             self.admit(nonce);
         }
-        match self.step(logits) {
+        match step(self) {
             Ok(step) => {
                 self.shared().counters.tokens.add(1);
                 if step.completes_window {
@@ -135,6 +151,14 @@ impl Sequence {
             }
             Err(why) => Err(self.stop(Stopped(why))),
         }
+    }
+
+    /// The draw of the next token, which is known before its logits are; none while the window
+    /// waits for its nonce and after the sequence stopped. spec: sampler §2, §4
+    #[must_use]
+    pub fn next_draw(&self) -> Option<Draw> {
+        let known = self.stopped.is_none() && self.search.is_none();
+        known.then(|| Draw::from_digest(&self.mined.digest(self.window.nonce())))
     }
 
     fn step(&mut self, logits: &[f32]) -> Result<window::Step, StepError> {

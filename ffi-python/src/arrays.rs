@@ -1,0 +1,100 @@
+//! Arrays as Python hands them over: logits without a copy from NumPy arrays, from tensors on the
+//! CPU by DLPack and from plain buffers; token ids from any of these or a sequence of integers;
+//! byte strings of a fixed length.
+
+use numpy::ndarray::Dimension;
+use numpy::{
+    PyArray, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyMemoryView, PyModule};
+
+/// One row of logits, borrowed from its owner.
+pub(crate) struct Row<'py>(PyReadonlyArray1<'py, f32>);
+
+impl<'py> Row<'py> {
+    pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let array = Self(floats(object, 1)?);
+        array.logits().map(|_| ()).map(|()| array)
+    }
+
+    pub(crate) fn logits(&self) -> PyResult<&[f32]> {
+        self.0.as_slice().map_err(|_| PyValueError::new_err("the logits are not contiguous"))
+    }
+}
+
+/// Rows of logits, borrowed from their owner. The rows need not follow each other, but each is
+/// contiguous: a view without the padding of a vocabulary is one.
+pub(crate) struct Rows<'py>(PyReadonlyArray2<'py, f32>);
+
+impl<'py> Rows<'py> {
+    pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        floats(object, 2).map(Self)
+    }
+
+    pub(crate) fn rows(&self) -> PyResult<Vec<&[f32]>> {
+        let rows = self.0.as_array();
+        let slices = rows.into_outer_iter().map(|row| row.to_slice());
+        let scattered = || PyValueError::new_err("the rows of the logits are not contiguous");
+        slices.map(|slice| slice.ok_or_else(scattered)).collect()
+    }
+}
+
+/// An array of f32 in `dimensions`, aligned, in the memory of its owner.
+fn floats<'py, D: Dimension>(
+    object: &Bound<'py, PyAny>,
+    dimensions: usize,
+) -> PyResult<PyReadonlyArray<'py, f32, D>> {
+    let array = in_place(object)?;
+    let Ok(floats) = array.cast::<PyArray<f32, D>>() else {
+        let found = array.cast::<PyUntypedArray>()?;
+        let message = format!(
+            "logits are float32 in {dimensions} dimensions, not {} in {}",
+            found.dtype(),
+            found.ndim()
+        );
+        return Err(PyTypeError::new_err(message));
+    };
+    let aligned =
+        floats.strides().iter().all(|stride| stride % 4 == 0) && floats.data().is_aligned();
+    if !aligned {
+        return Err(PyValueError::new_err("the logits are not aligned to four bytes"));
+    }
+    floats.try_readonly().map_err(Into::into)
+}
+
+/// A NumPy array over the memory of the object.
+fn in_place<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let numpy = PyModule::import(object.py(), "numpy")?;
+    if object.is_instance_of::<PyUntypedArray>() {
+        Ok(object.clone())
+    } else if object.hasattr("__dlpack__")? {
+        numpy.call_method1("from_dlpack", (object,))
+    } else {
+        numpy.call_method1("asarray", (PyMemoryView::from(object)?,))
+    }
+}
+
+/// Token ids. A negative one stays what it is in 32 bits: a placeholder for what is not text.
+pub(crate) fn token_ids(object: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    let ids: Vec<i64> = match object.getattr_opt("tolist")? {
+        Some(tolist) => tolist.call0()?.extract()?,
+        None => object.extract()?,
+    };
+    let narrow = |(at, id): (usize, i64)| {
+        let signed = i32::try_from(id).map(|id| u32::from_ne_bytes(id.to_ne_bytes()));
+        signed.or_else(|_| u32::try_from(id)).map_err(|_| {
+            PyValueError::new_err(format!("entry {at} is {id}, which is no token id of 32 bits"))
+        })
+    };
+    ids.into_iter().enumerate().map(narrow).collect()
+}
+
+/// Exactly `N` bytes.
+pub(crate) fn exactly<const N: usize>(bytes: &[u8], name: &str) -> PyResult<[u8; N]> {
+    bytes
+        .try_into()
+        .map_err(|_| PyValueError::new_err(format!("{name} has {N} bytes, not {}", bytes.len())))
+}
