@@ -9,29 +9,27 @@ from collections.abc import Sequence as Seq
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, final, type_check_only
 
+from typing_extensions import Buffer
+
 from tensorpow._exclude import Exclude
 
 __version__: str
+__all__: list[str]
 
 @type_check_only
 class _DLPack(Protocol):
     def __dlpack__(self, *, stream: None = ...) -> Any: ...
 
-@type_check_only
-class _NumpyArray(Protocol):
-    @property
-    def __array_interface__(self) -> Mapping[str, Any]: ...
-
-# NumPy arrays, tensors on the CPU, and whatever has the buffer protocol with float32 in it.
-Logits: TypeAlias = _NumpyArray | _DLPack | bytearray | memoryview | Any
-"""float32 logits, read where they lie."""
-TokenIds: TypeAlias = Seq[int] | Any
+_Logits: TypeAlias = Buffer | _DLPack
+"""float32 logits, read where they lie: NumPy arrays, tensors on the CPU, plain buffers."""
+_TokenIds: TypeAlias = Seq[int] | Buffer | _DLPack
 """A sequence of ids, or a one-dimensional array or tensor of integers."""
-Bytes: TypeAlias = bytes | bytearray
-Precision: TypeAlias = Literal["bf16", "fp16", "fp8"]
-EndReason: TypeAlias = Literal["finished", "cancelled", "error", "continuity_lost"]
-Network: TypeAlias = Literal["mainnet", "tensor-test", "regtest"]
-Form: TypeAlias = Literal["flatbuffer", "mining_response", "compact", "canonical"]
+_Floats: TypeAlias = Seq[float] | Buffer | _DLPack
+_Bytes: TypeAlias = bytes | bytearray
+_Precision: TypeAlias = Literal["bf16", "fp16", "fp8"]
+_EndReason: TypeAlias = Literal["finished", "cancelled", "error", "continuity_lost"]
+_Network: TypeAlias = Literal["mainnet", "tensor-test", "regtest"]
+_Form: TypeAlias = Literal["flatbuffer", "mining_response", "compact", "canonical"]
 
 class Error(Exception):
     """Everything this package raises of its own."""
@@ -87,7 +85,7 @@ class Engine:
     def begin(
         self,
         pow: Mapping[str, Any] | str,
-        prompt_ids: TokenIds,
+        prompt_ids: _TokenIds,
         vocab: int,
         *,
         completion_id: str = "",
@@ -109,7 +107,7 @@ class Engine:
         """
 
     def sample_batch(
-        self, sequences: Seq[Sequence], logits: Logits, rows: Seq[int] | None = None
+        self, sequences: Seq[Sequence], logits: _Logits, rows: Seq[int] | None = None
     ) -> list[int | Stopped]:
         """One step of many sequences on the threads of the engine.
 
@@ -144,7 +142,7 @@ class Engine:
 class Sequence:
     """A mined request. One thread at a time may use it; different ones are independent."""
 
-    def sample(self, logits: Logits) -> int:
+    def sample(self, logits: _Logits) -> int:
         """Chooses the next token from the raw logits of the last position, and records the step.
 
         Raw means before any bias, penalty, temperature or grammar. Called once for each token the
@@ -178,22 +176,22 @@ class Sequence:
     def vocab(self) -> int:
         """Logits in every row."""
 
-    def end(self, reason: EndReason = "finished") -> None:
+    def end(self, reason: _EndReason = "finished") -> None:
         """Ends the request; an incomplete window is discarded. A second end does nothing."""
 
 @final
 class StepHasher:
     """The constant head of a sequence's step messages."""
 
-    def __new__(cls, header: Bytes, vdf: Bytes, tick: int) -> StepHasher:
+    def __new__(cls, header: _Bytes, vdf: _Bytes, tick: int) -> StepHasher:
         """Absorbs the 76-byte header prefix, the VDF proof and the tick."""
 
     def digest(
         self,
         j: int,
-        context: TokenIds,
+        context: _TokenIds,
         precision: str,
-        nonce: Bytes | None = None,
+        nonce: _Bytes | None = None,
         window: int = 256,
     ) -> bytes:
         """The digest of step `j` of a window, after the tokens of `context`.
@@ -201,30 +199,28 @@ class StepHasher:
         The last `window` of them count, with zeros before a shorter context.
         """
 
-    def closing(self, tokens: TokenIds, precision: str, nonce: Bytes | None = None) -> bytes:
+    def closing(self, tokens: _TokenIds, precision: str, nonce: _Bytes | None = None) -> bytes:
         """The digest that closes a window of these tokens."""
 
 @final
 class Evidence:
     """The evidence of one step: 50 largest logits, 20 probes, six statistics."""
 
-    def __new__(cls, logits: TokenIds, ids: TokenIds, stats: TokenIds) -> Evidence:
+    def __new__(cls, logits: _Floats, ids: _TokenIds, stats: _Floats) -> Evidence:
         """Takes 70 logits, their 70 ids and 6 statistics that were computed elsewhere."""
 
     @staticmethod
-    def of(logits: Logits, precision: Precision | None, temperature: float = 1.0) -> Evidence:
+    def of(logits: _Logits, precision: _Precision | None, temperature: float = 1.0) -> Evidence:
         """The evidence of a row of raw logits, rounded to the grid of the precision.
 
         Without a precision the row is taken as it stands, neither rounded nor checked. Raises
         `ValueError` for a row that cannot be mined.
         """
 
-    def check(self, vocab: int, precision: Precision) -> None:
+    def check(self, vocab: int, precision: _Precision) -> None:
         """Raises `ValueError` for what no row of that width and precision has as its evidence."""
 
-    def choose(
-        self, digest: Bytes, temperature: float = 1.0, top_k: int = 50, top_p: float = 1.0
-    ) -> Choice:
+    def choose(self, digest: _Bytes, temperature: float = 1.0, top_k: int = 50, top_p: float = 1.0) -> Choice:
         """The token that a step's digest draws."""
 
     @property
@@ -249,7 +245,7 @@ class Choice:
     normalizer: float
     """ln Σ exp over the survivors."""
 
-def draw(digest: Bytes) -> float:
+def draw(digest: _Bytes) -> float:
     """The draw that a digest gives, from 0 to 1."""
 
 @final
@@ -297,13 +293,13 @@ class Proof:
     """A proof. Equal to another when their canonical bytes are."""
 
     @staticmethod
-    def from_bytes(data: Bytes) -> Proof:
+    def from_bytes(data: _Bytes) -> Proof:
         """Reads a FlatBuffer of a proof or of a mining response, or the compact form.
 
         Raises `ProofError`.
         """
 
-    def to_bytes(self, form: Form = "flatbuffer") -> bytes:
+    def to_bytes(self, form: _Form = "flatbuffer") -> bytes:
         """Writes the proof: as it is sent, with its message, to keep, or as it is hashed.
 
         Only a proof that came in a mining response has that form. Raises `ProofError`.
@@ -314,7 +310,7 @@ class Proof:
 
     def verify(
         self,
-        network: Network | str = "mainnet",
+        network: _Network | str = "mainnet",
         height: int | None = None,
         difficulty: int | None = None,
     ) -> Verdict:
@@ -330,7 +326,7 @@ class Proof:
         Returns a report of a few lines; raises `CheckFailed`.
         """
 
-    def is_admitted(self, difficulty: int, nonce: Bytes | None = None) -> bool:
+    def is_admitted(self, difficulty: int, nonce: _Bytes | None = None) -> bool:
         """True when a nonce, by default the claimed one, solves the puzzle of the window.
 
         Costs one try. False when no nonce is claimed. Raises `ValueError` for a proof without a
@@ -404,13 +400,13 @@ class Proof:
     @property
     def logsumexp_stats(self) -> list[list[float]]: ...
 
-def vdf_prove(challenge: Bytes, ticks: int) -> bytes:
+def vdf_prove(challenge: _Bytes, ticks: int) -> bytes:
     """Does `ticks` squarings for the previous block's hash (32 bytes); returns the proof.
 
     Works in the calling thread, about 100 000 squarings a second; Ctrl-C ends it.
     """
 
-def vdf_verify(challenge: Bytes, tick: int, blob: Bytes) -> bool:
+def vdf_verify(challenge: _Bytes, tick: int, blob: _Bytes) -> bool:
     """Judges a proof as a node does."""
 
 @final
@@ -428,13 +424,13 @@ class Published:
 class Prover:
     """Squares in the background and publishes ever later proofs of one challenge."""
 
-    def __new__(cls, challenge: Bytes, *, chunk: int = 32768, threads: int = 1) -> Prover:
+    def __new__(cls, challenge: _Bytes, *, chunk: int = 32768, threads: int = 1) -> Prover:
         """Starts. Proofs are made for multiples of `chunk` squarings, by `threads` threads."""
 
     def latest(self, wait_s: float = 0.0) -> Published | None:
         """The latest proof of the current challenge; waits `wait_s` seconds for the first."""
 
-    def reset(self, challenge: Bytes) -> None:
+    def reset(self, challenge: _Bytes) -> None:
         """Turns to another challenge; the current one is not started over."""
 
     @property
@@ -495,29 +491,29 @@ class HeaderFields:
     @property
     def bits(self) -> int: ...
 
-def header_prefix(version: int, parent: Bytes, merkle_root: Bytes, time: int, bits: int) -> bytes:
+def header_prefix(version: int, parent: _Bytes, merkle_root: _Bytes, time: int, bits: int) -> bytes:
     """Lays the fields out as a header does: 76 bytes."""
 
-def header_fields(prefix: Bytes) -> HeaderFields:
+def header_fields(prefix: _Bytes) -> HeaderFields:
     """Takes a header prefix apart."""
 
-def with_bits(prefix: Bytes, bits: int) -> bytes:
+def with_bits(prefix: _Bytes, bits: int) -> bytes:
     """The same prefix with another compact target."""
 
-def header_hash(prefix: Bytes, digest: Bytes) -> bytes:
+def header_hash(prefix: _Bytes, digest: _Bytes) -> bytes:
     """The proof-of-work hash of the header that a closing digest completes."""
 
-def is_met_by(target: int, header_hash: Bytes) -> bool:
+def is_met_by(target: int, header_hash: _Bytes) -> bool:
     """True when the hash, as a number, is not above the target."""
 
-def admission_extract(extra_flags: Bytes) -> bytes | None:
+def admission_extract(extra_flags: _Bytes) -> bytes | None:
     """The nonce that `extra_flags` claims; None for whatever claims none."""
 
-def admission_merge(extra_flags: Bytes, nonce: Bytes) -> bytes:
+def admission_merge(extra_flags: _Bytes, nonce: _Bytes) -> bytes:
     """`extra_flags` with the nonce in it, everything else kept. Raises `ValueError`."""
 
 def admission_expected_tries(difficulty: int) -> int:
     """How many tries a model's difficulty stands for."""
 
-def admission_prompt_commitment(tokens: TokenIds, mask: Bytes | None = None) -> bytes:
+def admission_prompt_commitment(tokens: _TokenIds, mask: _Bytes | None = None) -> bytes:
     """The hash that binds a puzzle to everything the model saw before the window."""
