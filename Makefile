@@ -2,8 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run server llama model test lint doc bare test-rust test-ffi test-python test-llama \
-  fuzz-check fmt clean
+.PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
+  test-python test-llama fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -30,6 +30,9 @@ llama: ## Build the patched llama-server (cached by pins)
 
 model: ## Fetch the small real model (cached, checksum verified)
 	llama-patch/model
+
+python: ## Build the Python wheel
+	$(PYTHON) -m pip wheel --quiet --no-deps -w "$(or $(CARGO_TARGET_DIR),target)/wheels" ./ffi-python
 
 test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
@@ -61,6 +64,9 @@ else
 test-ffi: ## The C and C++ examples, linked in every way
 	ffi-c/tests/examples.sh
 endif
+
+test-ffi-python: ## The Python package, installed into a clean environment
+	PYTHON="$(PYTHON)" ffi-python/tests/run.sh
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header

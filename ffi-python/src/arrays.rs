@@ -9,6 +9,7 @@ use numpy::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyMemoryView, PyModule};
 
 /// One row of logits, borrowed from its owner.
@@ -16,8 +17,7 @@ pub(crate) struct Row<'py>(PyReadonlyArray1<'py, f32>);
 
 impl<'py> Row<'py> {
     pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let array = Self(floats(object, 1)?);
-        array.logits().map(|_| ()).map(|()| array)
+        floats(object, 1).map(Self)
     }
 
     pub(crate) fn logits(&self) -> PyResult<&[f32]> {
@@ -67,7 +67,10 @@ fn floats<'py, D: Dimension>(
 
 /// A NumPy array over the memory of the object.
 fn in_place<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let numpy = PyModule::import(object.py(), "numpy")?;
+    static NUMPY: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let py = object.py();
+    let numpy = NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind))?;
+    let numpy = numpy.bind(py);
     if object.is_instance_of::<PyUntypedArray>() {
         Ok(object.clone())
     } else if object.hasattr("__dlpack__")? {

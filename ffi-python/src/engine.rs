@@ -24,6 +24,8 @@ pub(crate) struct Engine {
     /// waits for the other.
     running: RwLock<Option<tensorpow_engine::Engine>>,
     pool: ThreadPool,
+    /// The process that has the threads; a fork of it has none.
+    process: u32,
 }
 
 impl Engine {
@@ -33,11 +35,44 @@ impl Engine {
         py: Python<'_>,
         body: impl FnOnce(&tensorpow_engine::Engine) -> T + Send,
     ) -> PyResult<T> {
+        self.check_process()?;
         let outcome = detached(py, || {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
             running.as_ref().map(body)
         })?;
         outcome.ok_or_else(|| PyRuntimeError::new_err("the engine is closed"))
+    }
+
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// Refuses what would wait for ever for a thread that the fork left behind.
+    fn check_process(&self) -> PyResult<()> {
+        if self.is_forked() {
+            let message = "the engine was started before a fork; start one in this process";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        Ok(())
+    }
+
+    /// Ends the engine, or forgets it where its threads are not.
+    fn end(&self, engine: Option<tensorpow_engine::Engine>) {
+        if self.is_forked() {
+            std::mem::forget(engine);
+        } else {
+            drop(engine);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // Where the interpreter is gone already, nobody is kept waiting.
+        let mut waiting = Some(running);
+        let _ = Python::try_attach(|py| py.detach(|| self.end(waiting.take().flatten())));
+        self.end(waiting.flatten());
     }
 }
 
@@ -79,7 +114,7 @@ impl Engine {
         let started =
             detached(py, || tensorpow_engine::Engine::start(settings, identity, Log::stderr()))?;
         let running = RwLock::new(Some(started.map_err(|why| refused(&why))?));
-        Ok(Self { running, pool })
+        Ok(Self { running, pool, process: std::process::id() })
     }
 
     /// Begins a request that carries a payload.
@@ -132,6 +167,7 @@ impl Engine {
         logits: &Bound<'_, PyAny>,
         rows: Option<Vec<usize>>,
     ) -> PyResult<Vec<Py<PyAny>>> {
+        self.check_process()?;
         batch::sample(py, &self.pool, &sequences, logits, rows)
     }
 
@@ -143,8 +179,7 @@ impl Engine {
     /// Closes finished windows and sends their proofs, for a second at most.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || {
-            let engine = self.running.write().unwrap_or_else(PoisonError::into_inner).take();
-            drop(engine);
+            self.end(self.running.write().unwrap_or_else(PoisonError::into_inner).take());
         })
     }
 
@@ -161,12 +196,12 @@ impl Engine {
 /// The payload as JSON text: as it came, or written from a dictionary.
 fn json_text(pow: &Bound<'_, PyAny>) -> PyResult<PyBackedStr> {
     if pow.is_instance_of::<PyString>() {
-        return pow.extract().map_err(Into::into);
+        return pow.extract();
     }
     if !pow.is_instance_of::<PyDict>() {
         let message = format!("pow is a dict or JSON text, not {}", pow.get_type().name()?);
         return Err(PyTypeError::new_err(message));
     }
     let text = PyModule::import(pow.py(), "json")?.call_method1("dumps", (pow,))?;
-    text.extract().map_err(Into::into)
+    text.extract()
 }

@@ -3,10 +3,12 @@ window to a proof.
 """
 
 import array
+import os
 import tempfile
 import threading
 import time
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,28 @@ class Begin(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "closed"):
             self.engine.begin(payload(), [1], VOCAB)
         self.assertLess(sequence.sample(some_rows(1)[0]), VOCAB)
+
+
+    def test_a_fork_is_told_that_its_engine_has_no_threads(self) -> None:
+        sequences = [self.engine.begin(payload(), [i], VOCAB) for i in (1, 2)]
+        logits = some_rows(2)
+        child = os.fork()
+        if child == 0:
+            calls: list[Callable[[], object]] = [
+                lambda: self.engine.begin(payload(), [1], VOCAB),
+                lambda: self.engine.sample_batch(sequences, logits),
+            ]
+            refused = 0
+            for call in calls:
+                try:
+                    call()
+                except RuntimeError as error:
+                    refused += "fork" in str(error)
+            self.engine.close()
+            os._exit(0 if refused == len(calls) else 1)
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(status, 0)
+        self.assertIsInstance(self.engine.sample_batch(sequences, logits)[0], int)
 
 
 class Sample(unittest.TestCase):

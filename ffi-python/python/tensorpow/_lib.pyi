@@ -14,7 +14,6 @@ from typing_extensions import Buffer
 from tensorpow._exclude import Exclude
 
 __version__: str
-__all__: list[str]
 
 @type_check_only
 class _DLPack(Protocol):
