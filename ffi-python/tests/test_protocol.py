@@ -1,5 +1,7 @@
 """Targets, the VDF and admission against the vectors of the core."""
 
+import _thread
+import threading
 import time
 import unittest
 
@@ -127,6 +129,13 @@ class Vdf(unittest.TestCase):
         with self.assertRaises(OverflowError):
             vdf.prove(bytes(32), -1)
         self.assertFalse(vdf.verify(bytes(32), 1, b""))
+
+    def test_an_interrupt_ends_a_long_proof(self) -> None:
+        timer = threading.Timer(0.3, _thread.interrupt_main)
+        timer.start()
+        with self.assertRaises(KeyboardInterrupt):
+            vdf.prove(bytes(32), 2**32 - 1)
+        timer.join()
 
     def test_a_prover_streams_and_turns_to_another_challenge(self) -> None:
         with vdf.Prover(b"\x01" * 32, chunk=256) as prover:

@@ -94,7 +94,6 @@ class Begin(unittest.TestCase):
             self.engine.begin(payload(), [1], VOCAB)
         self.assertLess(sequence.sample(some_rows(1)[0]), VOCAB)
 
-
     def test_a_fork_is_told_that_its_engine_has_no_threads(self) -> None:
         sequences = [self.engine.begin(payload(), [i], VOCAB) for i in (1, 2)]
         logits = some_rows(2)
@@ -337,6 +336,38 @@ class Batch(unittest.TestCase):
             thread.join()
         self.assertEqual(sequence.drawn, len(drawn))
         self.assertEqual({text for text in refused if "in use" not in text}, set())
+
+
+class Admission(unittest.TestCase):
+    """Windows of version 3 wait for their nonce, and whoever waits for them knows."""
+
+    def setUp(self) -> None:
+        settings = {
+            "POW_PROOF_VERSION": "3",
+            "POW_V3_ADMISSION_MODE": "always",
+            "POW_V3_GRIND_THREADS": "1",
+        }
+        self.engine = tensorpow.Engine(settings)
+        self.addCleanup(self.engine.close)
+
+    def test_a_window_that_seeks_its_nonce_is_not_ready_and_has_no_draw(self) -> None:
+        hard = self.engine.begin(payload(difficulty=1, proof_version=3), [1], VOCAB)
+        self.assertFalse(hard.ready())
+        self.assertIsNone(hard.next_u())
+        started = time.monotonic()
+        self.assertFalse(hard.ready(wait_s=0.1))
+        self.assertGreaterEqual(time.monotonic() - started, 0.1)
+        hard.end("cancelled")
+
+    def test_a_window_is_ready_when_its_nonce_is_found(self) -> None:
+        # One try is expected at this difficulty.
+        easy = payload(difficulty=60_000_000, proof_version=3)
+        sequences = [self.engine.begin(easy, [i + 1], VOCAB) for i in range(3)]
+        for sequence in sequences:
+            self.assertTrue(sequence.ready(wait_s=60))
+            self.assertIsNotNone(sequence.next_u())
+        self.assertEqual(len(self.engine.sample_batch(sequences, some_rows(3))), 3)
+        self.assertGreaterEqual(metric(self.engine.metrics(), "tensorpow_admission_tries_total"), 3)
 
 
 class Windows(unittest.TestCase):

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tensorpow_core::classify::{self, Tier};
 use tensorpow_core::context::Context;
+use tensorpow_core::evidence::Evidence;
 use tensorpow_core::plain::{self, TopK};
 use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
@@ -198,7 +199,15 @@ impl<'a, const W: usize> Run<'a, W> {
             window.set_nonce(nonce).map_err(|e| e.to_string())?;
         }
         let row = Row::without_policy(row).ok_or("row too short")?;
+        let elsewhere = Evidence::of(&row, self.params.temperature);
+        let by_evidence = (sequence.clone(), window.clone());
         let step = sequence.step_row(&row, window).map_err(|e| e.to_string())?;
+        // What is not finite never becomes evidence of a mined row.
+        if row.logits().iter().all(|logit| logit.is_finite()) {
+            let (mut sequence, mut window) = by_evidence;
+            let other = sequence.step_evidence(&elsewhere, &mut window);
+            same("step by evidence", other.map_err(|e| e.to_string())?, step)?;
+        }
         same("j", step.j, j)?;
         let at = j as usize;
         let choice = Choice {
