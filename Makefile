@@ -32,7 +32,8 @@ model: ## Fetch the small real model (cached, checksum verified)
 	llama-patch/model
 
 python: ## Build the Python wheel
-	$(PYTHON) -m pip wheel --quiet --no-deps -w "$(or $(CARGO_TARGET_DIR),target)/wheels" ./ffi-python
+	$(PYTHON) -m pip wheel --quiet --no-deps --config-settings=build-args="--compatibility pypi" \
+	  -w "$(or $(CARGO_TARGET_DIR),target)/wheels" ./ffi-python
 
 test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
