@@ -11,6 +11,7 @@ pub mod collector;
 pub mod config;
 pub mod devnet;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod mining;
 pub mod proof_command;

@@ -227,7 +227,21 @@ impl Metrics {
         );
     }
 
-    /// Starts counting one forwarded request.
+    /// Starts counting one request that is forwarded without regard to mining.
+    #[must_use]
+    pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
+        InFlight {
+            metrics: self.clone(),
+            route,
+            kind: "none",
+            generation: false,
+            started: Instant::now(),
+            first_byte_seen: false,
+            finished: false,
+        }
+    }
+
+    /// Starts counting one generation request.
     #[must_use]
     pub fn begin(self: &Arc<Self>, route: Route, class: Class) -> InFlight {
         self.active.inc();
@@ -246,6 +260,7 @@ impl Metrics {
             metrics: self.clone(),
             route: route.path(),
             kind,
+            generation: true,
             started: Instant::now(),
             first_byte_seen: false,
             finished: false,
@@ -311,6 +326,8 @@ pub struct InFlight {
     metrics: Arc<Metrics>,
     route: &'static str,
     kind: &'static str,
+    /// Counts among the active requests.
+    generation: bool,
     started: Instant,
     first_byte_seen: bool,
     finished: bool,
@@ -333,7 +350,9 @@ impl InFlight {
             return;
         }
         let metrics = &self.metrics;
-        metrics.active.dec();
+        if self.generation {
+            metrics.active.dec();
+        }
         let labels = [("route", self.route), ("mining", self.kind), ("outcome", outcome.label())];
         metrics.requests.get_or_create(&labels).inc();
         let seconds = self.started.elapsed().as_secs_f64();

@@ -7,8 +7,12 @@ use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
-use crate::http::engine::Engine;
-use crate::http::{App, StatusReport, listen, router};
+use crate::http::cors::CorsOrigins;
+use crate::http::engines::Engines;
+use crate::http::limits::Limiter;
+use crate::http::router::Face;
+use crate::http::tls::{self, TlsError};
+use crate::http::{App, StatusReport, listen};
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
@@ -25,6 +29,7 @@ use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 /// How often expired proofs are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -38,6 +43,9 @@ pub enum StartError {
     /// The HTTP address is not available.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
@@ -99,10 +107,11 @@ impl Link {
 }
 
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
-#[derive(Debug)]
 pub struct Service {
     app: Arc<App>,
     access: Access,
+    cors: CorsOrigins,
+    tls: Option<TlsAcceptor>,
     connections: listen::ConnectionLimits,
     listener: TcpListener,
     address: SocketAddr,
@@ -114,21 +123,29 @@ pub struct Service {
     tasks: JoinSet<()>,
 }
 
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// Binds the sockets and starts the tasks. Without a link requests are forwarded without `pow`.
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
     pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
         let metrics = Arc::new(Metrics::new());
         let store = Arc::new(ProofStore::new(config.store));
         let settings = PayloadSettings {
-            engine: config.engine_kind,
-            form: config.pow_form,
-            proof_version: link.as_ref().map_or(2, |link| link.proof_version),
+            engine: config.engine.kind,
+            key: config.engine.pow_key,
+            form: config.engine.pow_form,
+            proof_version: link.as_ref().map_or(config.proof_version, |link| link.proof_version),
             normalizer: link.as_ref().map_or(Normalizer::DEFAULT, |link| link.normalizer),
             share_normalizer: config.share_normalizer,
         };
@@ -139,11 +156,8 @@ impl Service {
             Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
         let judgements = intake.judgements();
         let app = Arc::new(App {
-            engine: Engine::new(
-                config.engine,
-                config.engine_key.and_then(|key| key.bearer()),
-                config.timeouts,
-            ),
+            engines: Arc::new(Engines::new(&config.engine)),
+            limiter: Arc::new(Limiter::new(config.clients)),
             context,
             store,
             metrics,
@@ -157,6 +171,8 @@ impl Service {
         let mut service = Self {
             app,
             access: config.access,
+            cors: config.cors,
+            tls,
             connections: config.connections,
             listener,
             address,
@@ -181,7 +197,7 @@ impl Service {
         }
         self.proof_tasks.spawn(intake.run(messages));
         let app = self.app.clone();
-        self.tasks.spawn(async move { app.engine.probe_forever().await });
+        self.tasks.spawn(async move { app.engines.probe_forever().await });
         let app = self.app.clone();
         self.tasks.spawn(async move {
             loop {
@@ -220,16 +236,16 @@ impl Service {
         tracing::info!(
             "Mining proxy application started successfully: http://{}, engine {}, {}",
             self.address,
-            self.app.engine.url(),
+            self.app.engines.default().url(),
             self.app.source.unwrap_or("no job source, inference only"),
         );
-        let router = router::router(self.app.clone(), self.access.clone());
+        let face = Face::new(self.app.clone(), self.access.clone(), self.cors.clone());
         let app = self.app.clone();
         let stop = async move {
             stop.await;
             app.draining.store(true, Ordering::Relaxed);
         };
-        listen::serve(self.listener, router, self.connections, stop).await;
+        listen::serve(self.listener, face, self.tls, self.connections, stop).await;
         // Without the collector the intake runs dry, and after it the sink's queue.
         // Its thread may be waiting for the intake, which must not wait for it here.
         let collector = self.collector;

@@ -4,13 +4,10 @@
 
 use super::body::{BodyError, JsonObject, Kind};
 use super::profile::{ParameterTypeError, apply_profile, off_profile};
-use crate::mining::payload::{EngineKind, PayloadSettings};
+use crate::mining::payload::{PayloadSettings, PowKey};
 use crate::mining::snapshot::{NotMined, Offer};
 use bytes::Bytes;
 use std::fmt;
-
-/// Both members an engine may read `pow` from. spec: proxy §8
-const POW_KEYS: [&str; 2] = ["vllm_xargs", "extra_sampling_params"];
 
 /// The generation routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +86,8 @@ pub struct Prepared {
     pub class: Class,
     /// The client asked for a stream.
     pub stream: bool,
+    /// The model the request names.
+    pub model: Option<String>,
 }
 
 /// Prepares a generation request. `offer` says what the mining context has for the request's model
@@ -106,23 +105,24 @@ pub fn prepare(
 ) -> Result<Prepared, InjectError> {
     let mut body = JsonObject::parse(original)?;
     let mut changed = remove_client_pow(&mut body);
-    let offer = decide(&body, opted_out, settings, offer);
+    let model = body.string("model");
+    let offer = decide(&body, opted_out, settings, || offer(model.as_deref()));
     let class = match offer {
         Offer::Nothing(reason) => Class::Plain(reason),
         Offer::Mine(pow) => {
-            attach_pow(&mut body, settings.engine, &pow)?;
+            attach_pow(&mut body, settings.key, &pow)?;
             apply_profile(&mut body, settings.proof_version)?;
             changed = true;
             Class::Mined
         }
         Offer::Audit(pow) => {
             // An audit never costs a request: a key that holds no object stays as it is.
-            match attach_pow(&mut body, settings.engine, &pow) {
+            match attach_pow(&mut body, settings.key, &pow) {
                 Ok(()) => {
                     changed = true;
                     Class::Audited
                 }
-                Err(_) => Class::Plain(NotMined::OffProfile(settings.engine.key())),
+                Err(_) => Class::Plain(NotMined::OffProfile(settings.key.as_str())),
             }
         }
     };
@@ -132,7 +132,7 @@ pub fn prepare(
         changed |= ask_for_usage(&mut body);
     }
     let body = if changed { Bytes::from(body.to_json()) } else { original.clone() };
-    Ok(Prepared { body, class, stream })
+    Ok(Prepared { body, class, stream, model })
 }
 
 /// The client's wish and the request's parameters come before what the context offers.
@@ -140,14 +140,14 @@ fn decide(
     body: &JsonObject<'_>,
     opted_out: bool,
     settings: &PayloadSettings,
-    offer: impl FnOnce(Option<&str>) -> Offer,
+    offer: impl FnOnce() -> Offer,
 ) -> Offer {
     if opted_out {
         return Offer::Nothing(NotMined::OptOut);
     }
     match off_profile(body, settings.engine, settings.proof_version) {
         Some(parameter) => Offer::Nothing(NotMined::OffProfile(parameter)),
-        None => offer(body.string("model").as_deref()),
+        None => offer(),
     }
 }
 
@@ -155,7 +155,7 @@ fn decide(
 /// sampler. spec: proxy §8
 fn remove_client_pow(body: &mut JsonObject<'_>) -> bool {
     let mut changed = false;
-    for key in POW_KEYS {
+    for key in PowKey::ALL.map(PowKey::as_str) {
         let cleaned = body.object(key).filter(|inner| inner.contains("pow")).map(|mut inner| {
             inner.remove("pow");
             inner.to_json()
@@ -170,8 +170,8 @@ fn remove_client_pow(body: &mut JsonObject<'_>) -> bool {
 
 /// Merges `pow` into the engine's member: an object is kept and extended, `null` and absence count
 /// as `{}`. spec: proxy §8
-fn attach_pow(body: &mut JsonObject<'_>, engine: EngineKind, pow: &str) -> Result<(), InjectError> {
-    let key = engine.key();
+fn attach_pow(body: &mut JsonObject<'_>, key: PowKey, pow: &str) -> Result<(), InjectError> {
+    let key = key.as_str();
     let merged = match body.get(key).map(Kind::of) {
         None => format!("{{\"pow\":{pow}}}"),
         Some(Kind::Object) => {
@@ -207,12 +207,13 @@ fn ask_for_usage(body: &mut JsonObject<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mining::payload::PowForm;
+    use crate::mining::payload::{EngineKind, PowForm};
     use tensorpow_core::target::Normalizer;
 
     fn settings(engine: EngineKind, proof_version: u8) -> PayloadSettings {
         PayloadSettings {
             engine,
+            key: engine.pow_key(),
             form: PowForm::Object,
             proof_version,
             normalizer: Normalizer::DEFAULT,

@@ -48,6 +48,12 @@ impl NotMined {
         }
     }
 
+    /// True when the request itself asks for it, false when mining is not possible.
+    #[must_use]
+    pub const fn is_the_clients_choice(self) -> bool {
+        matches!(self, Self::OptOut | Self::OffProfile(_))
+    }
+
     /// The request parameter behind the reason, empty for the others.
     #[must_use]
     pub const fn parameter(self) -> &'static str {
@@ -157,6 +163,12 @@ impl Snapshot {
     #[must_use]
     pub fn parent(&self) -> Option<BlockHash> {
         self.job().map(Job::parent)
+    }
+
+    /// True when requests for `model` are to be mined. spec: proxy §12.1
+    #[must_use]
+    pub fn is_mining_model(&self, model: &str) -> bool {
+        self.models.is_mining_model(model)
     }
 
     /// A model that is mined: the pinned one, or without a pin any registered one.
@@ -303,6 +315,7 @@ mod tests {
         };
         let settings = PayloadSettings {
             engine: EngineKind::LlamaCpp,
+            key: EngineKind::LlamaCpp.pow_key(),
             form: PowForm::Object,
             proof_version: 2,
             normalizer: Normalizer::DEFAULT,
