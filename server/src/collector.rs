@@ -4,7 +4,7 @@
 
 use crate::metrics::{Metrics, ProofDrop};
 use crate::mining::model::normalize_model_identifier;
-use crate::mining::sink::{ProofSink, ReceivedProof, Verdict};
+use crate::mining::sink::{Attempt, ProofSink, ReceivedProof, Verdict};
 use crate::mining::snapshot::ContextCell;
 use crate::store::ProofStore;
 use bytes::Bytes;
@@ -206,7 +206,7 @@ impl Intake {
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         async move {
             while let Some(proof) = waiting.recv().await {
-                let verdict = sink.submit(&proof).await;
+                let verdict = sink.submit(&proof, Attempt::FIRST).await;
                 metrics.count_judged(verdict.label());
                 // Nobody may be watching.
                 let _ = events.send(Judged { proof, verdict });
@@ -292,6 +292,7 @@ fn classify(message: Bytes) -> Result<ReceivedProof, ProofDrop> {
         completion_id: response.effective_completion_id().unwrap_or_default(),
         tier,
         request_id: response.req_id,
+        nonce: response.nonce,
         parent: parent(&proof),
         digest: proof.hash.try_into().ok().map(Digest::from_bytes),
         model_identifier: String::from_utf8_lossy(proof.model_identifier).into_owned(),
