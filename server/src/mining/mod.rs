@@ -10,6 +10,7 @@ pub mod network;
 pub mod offer;
 pub mod pause;
 pub mod payload;
+pub mod prover;
 pub mod registry;
 pub mod sink;
 pub mod snapshot;
