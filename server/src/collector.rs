@@ -165,8 +165,6 @@ pub struct Intake {
     store: Arc<ProofStore>,
     context: Arc<ContextCell>,
     metrics: Arc<Metrics>,
-    /// Normalised identifier every proof must carry, if one is pinned.
-    expected_model: Option<String>,
     sink: Option<mpsc::Sender<Arc<ReceivedProof>>>,
     events: broadcast::Sender<Judged>,
 }
@@ -174,20 +172,8 @@ pub struct Intake {
 impl Intake {
     /// An intake without a sink: proofs are filed only.
     #[must_use]
-    pub fn new(
-        store: Arc<ProofStore>,
-        context: Arc<ContextCell>,
-        metrics: Arc<Metrics>,
-        pinned: Option<&str>,
-    ) -> Self {
-        Self {
-            store,
-            context,
-            metrics,
-            expected_model: pinned.map(normalize_model_identifier),
-            sink: None,
-            events: broadcast::Sender::new(EVENTS),
-        }
+    pub fn new(store: Arc<ProofStore>, context: Arc<ContextCell>, metrics: Arc<Metrics>) -> Self {
+        Self { store, context, metrics, sink: None, events: broadcast::Sender::new(EVENTS) }
     }
 
     /// Judgements as they are made.
@@ -249,9 +235,9 @@ impl Intake {
     }
 
     fn is_other_model(&self, proof: &ReceivedProof) -> bool {
-        self.expected_model.as_ref().is_some_and(|expected| {
+        self.context.load().expected_model_identifier().is_some_and(|expected| {
             let found = normalize_model_identifier(&proof.model_identifier);
-            !found.is_empty() && found != *expected
+            !found.is_empty() && found != normalize_model_identifier(&expected)
         })
     }
 

@@ -7,6 +7,7 @@
 //! proofs by hand.
 #![forbid(unsafe_code)]
 
+pub mod active_model;
 pub mod collector;
 pub mod config;
 pub mod devnet;

@@ -4,6 +4,7 @@
 //! [`relay`] brings the answer back), [`proofs`] serves collected proofs, [`status`] what the proxy
 //! knows about itself.
 
+pub mod active_model;
 pub mod auth;
 pub mod body;
 pub mod engine;
@@ -19,8 +20,10 @@ pub mod router;
 pub mod status;
 pub mod usage;
 
+use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use engine::Engine;
 use std::sync::Arc;
@@ -57,6 +60,10 @@ pub struct App {
     pub engine: Engine,
     /// The mining context.
     pub context: Arc<ContextCell>,
+    /// Which model is mined.
+    pub active_model: Arc<ActiveModel>,
+    /// Which models the chain has registered.
+    pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
     /// Counters.
