@@ -7,16 +7,22 @@
 //! proofs by hand.
 #![forbid(unsafe_code)]
 
+pub mod active_model;
 pub mod collector;
 pub mod config;
 pub mod devnet;
+pub mod exposition;
 pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod mining;
+pub mod node;
 pub mod proof_command;
 pub mod quickstart;
+pub mod registry;
 pub mod report;
 pub mod service;
+pub mod service_client;
 pub mod store;
 pub mod vdf_command;
+pub mod zap;

@@ -1,6 +1,7 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
+use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::collector::{Collector, CollectorError, Intake, Judged};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
@@ -16,11 +17,16 @@ use crate::http::{App, StatusReport, listen};
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
+use crate::mining::pause::Pause;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
+use crate::node::{Node, NodeError, NodeSettings};
+use crate::registry::registrar::Registrar;
+use crate::registry::source::RegistrySource;
 use crate::store::ProofStore;
 use bytes::Bytes;
+use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +55,9 @@ pub enum StartError {
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// The node link cannot run.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -68,6 +77,14 @@ pub struct Link {
     pub normalizer: Normalizer,
     /// What the chain says about itself on `/status`.
     pub report: Option<StatusReport>,
+    /// The pause that the source heeds as well.
+    pub pause: Arc<Pause>,
+    /// Where further lists of registered models come from.
+    pub registry: Vec<Box<dyn RegistrySource>>,
+    /// How the mined model changes.
+    pub active_model: ActiveModelSettings,
+    /// What the link counts by itself.
+    pub metrics: Vec<Box<dyn MetricCollector>>,
 }
 
 impl std::fmt::Debug for Link {
@@ -101,8 +118,48 @@ impl Link {
             proof_version: chain.settings().proof_version,
             normalizer: chain.settings().normalizer,
             report: Some(report),
+            pause: Arc::default(),
+            registry: Vec::new(),
+            active_model: ActiveModelSettings::default(),
+            metrics: Vec::new(),
         };
         (link, chain)
+    }
+
+    /// A link to an own node. `models` is what is known before the registry has been heard of: the
+    /// environment's pin, or the local record. Needs a running tokio.
+    ///
+    /// # Errors
+    /// [`NodeError`] when a socket cannot be used.
+    pub fn to_node(
+        settings: NodeSettings,
+        models: Models,
+        registry: Vec<Box<dyn RegistrySource>>,
+        active_model: ActiveModelSettings,
+    ) -> Result<Self, NodeError> {
+        let pause = Arc::new(Pause::default());
+        let (version, network) = (settings.mined_version(), settings.network);
+        let node = Node::open(settings, pause.clone())?;
+        let reporting = node.report.clone();
+        let report: StatusReport = Arc::new(move || {
+            serde_json::json!({
+                "name": network.as_str(),
+                "zmq": reporting.zmq(),
+                "vdf": reporting.vdf_status(),
+            })
+        });
+        Ok(Self {
+            source: Box::new(node.source),
+            sink: node.sink,
+            models,
+            proof_version: version,
+            normalizer: network.normalizer(),
+            report: Some(report),
+            pause,
+            registry,
+            active_model,
+            metrics: vec![Box::new(node.report)],
+        })
     }
 }
 
@@ -134,31 +191,40 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
-    pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, mut link: Option<Link>) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let metrics = Arc::new(Metrics::new());
         let store = Arc::new(ProofStore::new(config.store));
         let settings = PayloadSettings {
-            engine: config.engine.kind,
-            key: config.engine.pow_key,
-            form: config.engine.pow_form,
+            engine: config.engine.dialect.kind,
+            form: config.engine.dialect.form,
             proof_version: link.as_ref().map_or(config.proof_version, |link| link.proof_version),
             normalizer: link.as_ref().map_or(Normalizer::DEFAULT, |link| link.normalizer),
             share_normalizer: config.share_normalizer,
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
-        let pinned = models.pin.as_ref().map(ToString::to_string);
-        let context = Arc::new(ContextCell::new(models, settings));
-        let intake =
-            Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
+        let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause));
+        let registrar = Arc::new(Registrar::new(context.clone()));
+        let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let mut active_model =
+            ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
+        if let Some(link) = &mut link {
+            collectors.append(&mut link.metrics);
+            active_model = link.active_model.clone();
+        }
+        let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
+        let metrics = Arc::new(Metrics::with_collectors(collectors));
+        let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
         let judgements = intake.judgements();
         let app = Arc::new(App {
             engines: Arc::new(Engines::new(&config.engine)),
             limiter: Arc::new(Limiter::new(config.clients)),
             context,
+            active_model,
+            registrar,
             store,
             metrics,
             limits: config.limits,
@@ -194,6 +260,10 @@ impl Service {
         if let Some(link) = link {
             self.proof_tasks.spawn(intake.forward_to(link.sink));
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
+            for source in link.registry {
+                self.tasks.spawn(self.app.registrar.clone().follow(source));
+            }
+            self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
         let app = self.app.clone();

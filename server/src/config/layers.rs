@@ -103,6 +103,24 @@ pub struct KeyEntry {
     pub scopes: Vec<String>,
 }
 
+/// One engine of the file's `[[route]]` tables.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteEntry {
+    /// The request's `model`.
+    pub model: String,
+    /// URL of the engine.
+    pub url: String,
+    /// The model's commit; it decides nothing.
+    pub commit: Option<String>,
+    /// Which engine it is, if another than `engine.kind`.
+    pub kind: Option<String>,
+    /// Which member carries `pow`, if another than for the others.
+    pub use_vllm_xargs: Option<bool>,
+    /// Form of `pow`, if another than `engine.pow_form`.
+    pub pow_form: Option<String>,
+}
+
 /// The merged values of all layers, and what is wrong with them.
 #[derive(Debug, Default)]
 pub struct Values {
@@ -113,6 +131,8 @@ pub struct Values {
     pub warnings: Vec<String>,
     /// The file's API keys.
     pub keys: Vec<KeyEntry>,
+    /// The file's engines of single models.
+    pub routes: Vec<RouteEntry>,
 }
 
 impl Values {
@@ -172,6 +192,16 @@ impl Values {
                             Err(_) => self.problems.push(format!(
                                 "{place}: a [[key]] table has name, key and scopes = [\"inference\", \"proof\", \"admin\"], nothing else"
                             )),
+                        }
+                    }
+                }
+                toml::Value::Array(entries) if name == "route" => {
+                    for entry in entries {
+                        match entry.try_into() {
+                            Ok(entry) => self.routes.push(entry),
+                            Err(error) => {
+                                self.problems.push(format!("{place}: [[route]]: {error}"))
+                            }
                         }
                     }
                 }

@@ -19,19 +19,20 @@ use crate::collector::CollectorSettings;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
 use crate::http::cors::CorsOrigins;
-use crate::http::engine::{EngineTimeouts, EngineUrl};
+use crate::http::engine::{EngineTimeouts, EngineUrl, EngineUrlError};
 use crate::http::limits::ClientLimits;
 use crate::http::listen::{ConnectionLimits, TlsFiles};
 use crate::mining::model::ModelId;
-use crate::mining::payload::{EngineKind, PowForm, PowKey};
+use crate::mining::network::Network;
+use crate::mining::payload::{Dialect, EngineKind, PowForm, PowKey};
 use crate::store::StoreLimits;
-use layers::{Layers, Values};
+use layers::{Layers, RouteEntry, Values};
 use sections::Settings;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use tensorpow_core::target::Normalizer;
-use value::ModelRoute;
+use value::{ModelRoute, SettingValue as _};
 
 /// Settings that cannot be used: every one of them in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,12 +84,8 @@ pub struct EngineConfig {
     pub timeouts: EngineTimeouts,
     /// Idle connections kept for users.
     pub pool: usize,
-    /// Which engine they are.
-    pub kind: EngineKind,
-    /// The member that carries `pow`.
-    pub pow_key: PowKey,
-    /// Form of `pow`.
-    pub pow_form: PowForm,
+    /// How they want to be told what to mine, unless a route says otherwise.
+    pub dialect: Dialect,
     /// Mined requests are read to their end although the client has gone.
     pub finish_for_proof: bool,
 }
@@ -112,6 +109,8 @@ pub struct Config {
     pub mode: WorkerMode,
     /// The pinned model.
     pub pin: Option<ModelId>,
+    /// Network the proofs are for.
+    pub network: Network,
     /// Proof version to mine.
     pub proof_version: u8,
     /// The normalizer of share targets.
@@ -176,6 +175,7 @@ impl Config {
         let engine_key = engine_key(&settings, &mut problems);
         let access =
             access(&settings, values, listen, &keys_file, engine_key.as_ref(), &mut problems);
+        let routes = routes(&settings, &values.routes, &mut problems);
         let http = &settings.http;
         let collector = settings.proofs.collector.unwrap_or_else(|| {
             SocketAddr::from((Ipv4Addr::LOCALHOST, settings.proofs.collector_port))
@@ -189,9 +189,10 @@ impl Config {
                 .ok()?,
             access,
             clients: client_limits(&settings),
-            engine: engine(&settings, engine_key),
+            engine: engine(&settings, engine_key, routes),
             mode: mode(&settings, &mut warnings),
-            pin: pin(&settings, &mut problems),
+            pin: pin(&settings),
+            network: settings.mining.network,
             proof_version: proof_version(&settings, &mut problems),
             share_normalizer: Normalizer(mining.share_normalizer),
             collector: CollectorSettings {
@@ -247,6 +248,7 @@ fn prepare_dual(settings: &mut Settings, problems: &mut Vec<String>) {
             model: engine.dual_model_name.clone(),
             commit: Some(engine.dual_model_commit.clone()),
             url,
+            dialect: None,
         });
     }
 }
@@ -349,18 +351,13 @@ fn client_limits(settings: &Settings) -> ClientLimits {
     }
 }
 
-fn engine(settings: &Settings, key: Option<ApiKey>) -> EngineConfig {
+fn engine(settings: &Settings, key: Option<ApiKey>, routes: Vec<ModelRoute>) -> EngineConfig {
     let engine = &settings.engine;
     let by_flag = if engine.llama_cpp { EngineKind::LlamaCpp } else { EngineKind::Vllm };
     let kind = engine.kind.unwrap_or(by_flag);
-    let pow_key = match engine.use_vllm_xargs {
-        Some(true) => PowKey::VllmXargs,
-        Some(false) => PowKey::ExtraSamplingParams,
-        None => kind.pow_key(),
-    };
     EngineConfig {
         url: engine.url.clone(),
-        routes: engine.routes.0.clone(),
+        routes,
         key,
         timeouts: EngineTimeouts {
             connect: engine.connect_timeout,
@@ -369,11 +366,62 @@ fn engine(settings: &Settings, key: Option<ApiKey>) -> EngineConfig {
             total: engine.total_timeout,
         },
         pool: engine.pool,
-        kind,
-        pow_key,
-        pow_form: engine.pow_form,
+        dialect: Dialect { kind, key: pow_key(kind, engine.use_vllm_xargs), form: engine.pow_form },
         finish_for_proof: engine.finish_for_proof,
     }
+}
+
+fn pow_key(kind: EngineKind, use_vllm_xargs: Option<bool>) -> PowKey {
+    match use_vllm_xargs {
+        Some(true) => PowKey::VllmXargs,
+        Some(false) => PowKey::ExtraSamplingParams,
+        None => kind.pow_key(),
+    }
+}
+
+/// The routes of `MODEL_ROUTES`, and those of the file's tables, which go before them.
+fn routes(
+    settings: &Settings,
+    entries: &[RouteEntry],
+    problems: &mut Vec<String>,
+) -> Vec<ModelRoute> {
+    let mut routes = settings.engine.routes.0.clone();
+    for entry in entries {
+        let read = read_route(settings, entry);
+        match read {
+            Ok(route) => {
+                routes.retain(|known| known.model != route.model);
+                routes.push(route);
+            }
+            Err(problem) => problems.push(format!("[[route]] {:?}: {problem}", entry.model)),
+        }
+    }
+    routes
+}
+
+fn read_route(settings: &Settings, entry: &RouteEntry) -> Result<ModelRoute, String> {
+    let engine = &settings.engine;
+    let kind = match &entry.kind {
+        Some(text) => EngineKind::read(text)
+            .ok_or_else(|| format!("kind {text:?} is not {}", EngineKind::FORM))?,
+        None => engine.kind.unwrap_or(if engine.llama_cpp {
+            EngineKind::LlamaCpp
+        } else {
+            EngineKind::Vllm
+        }),
+    };
+    let form = match &entry.pow_form {
+        Some(text) => PowForm::read(text)
+            .ok_or_else(|| format!("pow_form {text:?} is not {}", PowForm::FORM))?,
+        None => engine.pow_form,
+    };
+    let key = pow_key(kind, entry.use_vllm_xargs.or(engine.use_vllm_xargs));
+    Ok(ModelRoute {
+        model: entry.model.clone(),
+        commit: entry.commit.clone(),
+        url: entry.url.parse().map_err(|error: EngineUrlError| error.to_string())?,
+        dialect: Some(Dialect { kind, key, form }),
+    })
 }
 
 /// Only the exact word `broker` is broker mode. spec: proxy §1
@@ -394,18 +442,9 @@ fn mode(settings: &Settings, warnings: &mut Vec<String>) -> WorkerMode {
 }
 
 /// Name and commit together are a pin; half a pin is none. spec: proxy §12.1
-fn pin(settings: &Settings, problems: &mut Vec<String>) -> Option<ModelId> {
+fn pin(settings: &Settings) -> Option<ModelId> {
     let (name, commit) = (&settings.mining.model_name, &settings.mining.model_commit);
-    if name.is_empty() || commit.is_empty() {
-        return None;
-    }
-    match format!("{name}@{commit}").parse() {
-        Ok(id) => Some(id),
-        Err(error) => {
-            problems.push(format!("MODEL_NAME, MODEL_COMMIT: {error}"));
-            None
-        }
-    }
+    ModelId::new(name, commit)
 }
 
 fn proof_version(settings: &Settings, problems: &mut Vec<String>) -> u8 {

@@ -2,8 +2,9 @@
 //! A variable of the reference that no longer decides anything stands in [`super::names`].
 
 use super::section::sections;
-use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Network, Secret};
+use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
 use crate::http::engine::EngineUrl;
+use crate::mining::network::Network;
 use crate::mining::payload::{EngineKind, PowForm};
 use std::net::SocketAddr;
 use std::path::PathBuf;

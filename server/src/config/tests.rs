@@ -151,7 +151,7 @@ fn the_guides_environments_work() {
     ];
     let config = from_environment(&worker).unwrap();
     assert_eq!(config.mode, WorkerMode::Broker { mining: true, registry_pushed: true });
-    assert_eq!(config.engine.pow_key.as_str(), "vllm_xargs");
+    assert_eq!(config.engine.dialect.key.as_str(), "vllm_xargs");
     assert_eq!(config.proof_version, 3);
     let pin = config.pin.unwrap();
     assert_eq!(pin.name(), "Qwen/Qwen3-8B");
@@ -185,6 +185,24 @@ fn the_guides_environments_work() {
     assert_eq!(config.engine.routes[0].url.to_string(), "http://127.0.0.1:8001");
     assert_eq!(config.pin.unwrap().to_string(), "Qwen/Qwen3-8B@9c92");
     assert!(from_environment(&dual[..1]).is_err(), "the commit is required");
+}
+
+#[test]
+fn an_engine_of_its_own_kind_serves_one_model() {
+    let text = "[engine]\nkind = \"vllm\"\nroutes = [\"a/b=http://h:1\"]\n\
+        [[route]]\nmodel = \"a/b\"\nurl = \"http://h:2\"\nkind = \"llama.cpp\"";
+    let config = from_file(text).unwrap();
+    assert_eq!(config.engine.routes.len(), 1, "the table goes before the list");
+    let route = &config.engine.routes[0];
+    assert_eq!(route.url.to_string(), "http://h:2");
+    assert_eq!(route.dialect, Some(EngineKind::LlamaCpp.into()));
+    for bad in [
+        "[[route]]\nmodel = \"a\"",
+        "[[route]]\nmodel = \"a\"\nurl = \"h:2\"",
+        "[[route]]\nmodel = \"a\"\nurl = \"http://h\"\nkind = \"x\"",
+    ] {
+        assert!(from_file(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! be read is answered with what would be right, never with the value of a secret.
 
 use crate::http::engine::EngineUrl;
-use crate::mining::payload::{EngineKind, PowForm};
+use crate::mining::network::Network;
+use crate::mining::payload::{Dialect, EngineKind, PowForm};
 use clap::ValueEnum;
 use std::fmt;
 use std::net::SocketAddr;
@@ -113,6 +114,14 @@ impl SettingValue for PowForm {
     }
 }
 
+impl SettingValue for Network {
+    const FORM: &'static str = "tensor, tensor-test or devnet";
+
+    fn read(text: &str) -> Option<Self> {
+        Self::from_str(text.trim(), true).ok()
+    }
+}
+
 impl<T: SettingValue> SettingValue for Option<T> {
     const FORM: &'static str = T::FORM;
     const SECRET: bool = T::SECRET;
@@ -184,6 +193,8 @@ pub struct ModelRoute {
     pub commit: Option<String>,
     /// The engine.
     pub url: EngineUrl,
+    /// How it wants to be told what to mine, if not like the others.
+    pub dialect: Option<Dialect>,
 }
 
 /// `MODEL_ROUTES`: of several entries for one model the last counts; an entry without `=` or
@@ -205,7 +216,12 @@ impl SettingValue for ModelRoutes {
             if model.is_empty() {
                 continue;
             }
-            let route = ModelRoute { model: model.to_owned(), commit, url: url.parse().ok()? };
+            let route = ModelRoute {
+                model: model.to_owned(),
+                commit,
+                url: url.parse().ok()?,
+                dialect: None,
+            };
             match routes.iter_mut().find(|known| known.model == model) {
                 Some(known) => *known = route,
                 None => routes.push(route),
@@ -234,29 +250,6 @@ macro_rules! words {
             }
         }
     };
-}
-
-words! {
-    /// A network of the node.
-    Network: "tensor, tensor-test or tensor-reg" {
-        /// The main network.
-        Main = "tensor" | "main",
-        /// The test network.
-        Test = "tensor-test" | "test",
-        /// A private network.
-        Private = "tensor-reg" | "regtest",
-    }
-}
-
-impl Network {
-    /// The proof version the network asks for. spec: proxy §8.1
-    #[must_use]
-    pub const fn proof_version(self) -> u8 {
-        match self {
-            Self::Main => 3,
-            Self::Test | Self::Private => 2,
-        }
-    }
 }
 
 words! {

@@ -4,6 +4,7 @@
 
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
+use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -175,6 +176,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Engine {
     url: EngineUrl,
+    dialect: Dialect,
     key: Option<HeaderValue>,
     timeouts: EngineTimeouts,
     users: Pool,
@@ -189,12 +191,14 @@ impl Engine {
     #[must_use]
     pub fn new(
         url: EngineUrl,
+        dialect: Dialect,
         key: Option<HeaderValue>,
         timeouts: EngineTimeouts,
         pool: usize,
     ) -> Self {
         Self {
             url,
+            dialect,
             key,
             timeouts,
             users: client(timeouts.connect, pool),
@@ -208,6 +212,12 @@ impl Engine {
     #[must_use]
     pub const fn url(&self) -> &EngineUrl {
         &self.url
+    }
+
+    /// How it wants to be told what to mine.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The proxy's own `Authorization` towards it.

@@ -34,17 +34,19 @@ struct Owners {
 }
 
 impl Engines {
-    /// The engines of a configuration, each URL once.
+    /// The engines of a configuration, each URL once; of several routes to one URL the first says
+    /// how to speak to it.
     #[must_use]
     pub fn new(config: &EngineConfig) -> Self {
         let key = config.key.as_ref().and_then(|key| key.bearer());
-        let engine = |url| Engine::new(url, key.clone(), config.timeouts, config.pool);
-        let mut engines = vec![engine(config.url.clone())];
+        let engine =
+            |url, dialect| Engine::new(url, dialect, key.clone(), config.timeouts, config.pool);
+        let mut engines = vec![engine(config.url.clone(), config.dialect)];
         let mut by_model = HashMap::new();
         for route in &config.routes {
             let known = engines.iter().position(|engine| *engine.url() == route.url);
             let index = known.unwrap_or_else(|| {
-                engines.push(engine(route.url.clone()));
+                engines.push(engine(route.url.clone(), route.dialect.unwrap_or(config.dialect)));
                 engines.len() - 1
             });
             by_model.insert(route.model.clone(), EngineIndex(index));

@@ -10,6 +10,7 @@ use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
 use super::request_id::RequestId;
 use super::router::Peer;
+use crate::mining::payload::Dialect;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::PathAndQuery;
@@ -136,11 +137,16 @@ fn prepare_body(
     body: &Bytes,
 ) -> Result<Prepared, ApiError> {
     let snapshot = app.context.load();
-    let offer = |model: Option<&str>| snapshot.offer(model, app.limits.job_stale_after);
-    let prepared = prepare(body, route, opted_out(headers), app.context.settings(), offer)
+    let version = app.context.settings().proof_version;
+    let dialect = |model: Option<&str>| app.engines.get(app.engines.for_model(model)).dialect();
+    let offer = |dialect: Dialect, model: Option<&str>| {
+        snapshot.offer_to(dialect.kind, dialect.form, model, app.limits.job_stale_after)
+    };
+    let prepared = prepare(body, route, opted_out(headers), version, dialect, offer)
         .map_err(|error| ApiError::bad_request("invalid_body", error.to_string()))?;
     if let (true, Class::Plain(reason)) = (app.limits.strict_mining, prepared.class) {
-        let wanted = prepared.model.as_deref().is_some_and(|model| snapshot.is_mining_model(model));
+        let wanted =
+            prepared.model.as_deref().is_some_and(|model| snapshot.models().is_mining_model(model));
         if wanted && !reason.is_the_clients_choice() {
             return Err(ApiError::busy(
                 "not_mining",

@@ -4,7 +4,7 @@
 
 use super::body::{BodyError, JsonObject, Kind};
 use super::profile::{ParameterTypeError, apply_profile, off_profile};
-use crate::mining::payload::{PayloadSettings, PowKey};
+use crate::mining::payload::{Dialect, PowKey};
 use crate::mining::snapshot::{NotMined, Offer};
 use bytes::Bytes;
 use std::fmt;
@@ -90,8 +90,9 @@ pub struct Prepared {
     pub model: Option<String>,
 }
 
-/// Prepares a generation request. `offer` says what the mining context has for the request's model
-/// and is asked once, so that everything comes from one snapshot.
+/// Prepares a generation request. `dialect` says how the engine of a model wants to be spoken to,
+/// `offer` what the mining context has for it; the latter is asked once, so that everything comes
+/// from one snapshot.
 ///
 /// # Errors
 /// [`InjectError`] when the body is not an object or a member the proxy must write has the wrong
@@ -100,29 +101,38 @@ pub fn prepare(
     original: &Bytes,
     route: Route,
     opted_out: bool,
-    settings: &PayloadSettings,
-    offer: impl FnOnce(Option<&str>) -> Offer,
+    proof_version: u8,
+    dialect: impl FnOnce(Option<&str>) -> Dialect,
+    offer: impl FnOnce(Dialect, Option<&str>) -> Offer,
 ) -> Result<Prepared, InjectError> {
     let mut body = JsonObject::parse(original)?;
     let mut changed = remove_client_pow(&mut body);
     let model = body.string("model");
-    let offer = decide(&body, opted_out, settings, || offer(model.as_deref()));
+    let dialect = dialect(model.as_deref());
+    // The client's wish and the request's parameters come before what the context offers.
+    let offer = if opted_out {
+        Offer::Nothing(NotMined::OptOut)
+    } else if let Some(parameter) = off_profile(&body, dialect.kind, proof_version) {
+        Offer::Nothing(NotMined::OffProfile(parameter))
+    } else {
+        offer(dialect, model.as_deref())
+    };
     let class = match offer {
         Offer::Nothing(reason) => Class::Plain(reason),
         Offer::Mine(pow) => {
-            attach_pow(&mut body, settings.key, &pow)?;
-            apply_profile(&mut body, settings.proof_version)?;
+            attach_pow(&mut body, dialect.key, &pow)?;
+            apply_profile(&mut body, proof_version)?;
             changed = true;
             Class::Mined
         }
         Offer::Audit(pow) => {
             // An audit never costs a request: a key that holds no object stays as it is.
-            match attach_pow(&mut body, settings.key, &pow) {
+            match attach_pow(&mut body, dialect.key, &pow) {
                 Ok(()) => {
                     changed = true;
                     Class::Audited
                 }
-                Err(_) => Class::Plain(NotMined::OffProfile(settings.key.as_str())),
+                Err(_) => Class::Plain(NotMined::OffProfile(dialect.key.as_str())),
             }
         }
     };
@@ -133,22 +143,6 @@ pub fn prepare(
     }
     let body = if changed { Bytes::from(body.to_json()) } else { original.clone() };
     Ok(Prepared { body, class, stream, model })
-}
-
-/// The client's wish and the request's parameters come before what the context offers.
-fn decide(
-    body: &JsonObject<'_>,
-    opted_out: bool,
-    settings: &PayloadSettings,
-    offer: impl FnOnce() -> Offer,
-) -> Offer {
-    if opted_out {
-        return Offer::Nothing(NotMined::OptOut);
-    }
-    match off_profile(body, settings.engine, settings.proof_version) {
-        Some(parameter) => Offer::Nothing(NotMined::OffProfile(parameter)),
-        None => offer(),
-    }
 }
 
 /// Takes `pow` out of both members that engines read it from, so that no client can steer the
@@ -207,24 +201,11 @@ fn ask_for_usage(body: &mut JsonObject<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mining::payload::{EngineKind, PowForm};
-    use tensorpow_core::target::Normalizer;
-
-    fn settings(engine: EngineKind, proof_version: u8) -> PayloadSettings {
-        PayloadSettings {
-            engine,
-            key: engine.pow_key(),
-            form: PowForm::Object,
-            proof_version,
-            normalizer: Normalizer::DEFAULT,
-            share_normalizer: Normalizer::DEFAULT,
-        }
-    }
+    use crate::mining::payload::EngineKind;
 
     fn run(text: &str, engine: EngineKind, offer: Offer) -> Result<(String, Class), InjectError> {
         let body = Bytes::copy_from_slice(text.as_bytes());
-        let settings = settings(engine, 3);
-        prepare(&body, Route::Completions, false, &settings, |_| offer)
+        prepare(&body, Route::Completions, false, 3, |_| engine.into(), |_, _| offer)
             .map(|prepared| (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.class))
     }
 
@@ -290,10 +271,14 @@ mod tests {
     #[test]
     fn opting_out_wins_over_everything() {
         let body = Bytes::from_static(b"{}");
-        let prepared =
-            prepare(&body, Route::Responses, true, &settings(EngineKind::Vllm, 3), |_| {
-                panic!("the context is not asked")
-            });
+        let prepared = prepare(
+            &body,
+            Route::Responses,
+            true,
+            3,
+            |_| EngineKind::Vllm.into(),
+            |_, _| panic!("the context is not asked"),
+        );
         assert_eq!(prepared.unwrap().class, Class::Plain(NotMined::OptOut));
     }
 
@@ -301,9 +286,9 @@ mod tests {
     fn streams_are_asked_for_usage_except_responses() {
         let stream = |text: &str, route| {
             let body = Bytes::copy_from_slice(text.as_bytes());
-            let nothing = |_: Option<&str>| Offer::Nothing(NotMined::NoJob);
-            let prepared =
-                prepare(&body, route, false, &settings(EngineKind::Vllm, 3), nothing).unwrap();
+            let nothing = |_, _: Option<&str>| Offer::Nothing(NotMined::NoJob);
+            let vllm = |_: Option<&str>| EngineKind::Vllm.into();
+            let prepared = prepare(&body, route, false, 3, vllm, nothing).unwrap();
             (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.stream)
         };
         let usage = r#"{"stream":true,"stream_options":{"include_usage":true}}"#;

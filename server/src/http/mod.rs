@@ -5,6 +5,7 @@
 //! [`engine`] sends, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
 //! proofs, [`status`] what the proxy knows about itself.
 
+pub mod active_model;
 pub mod answer;
 pub mod auth;
 pub mod body;
@@ -28,8 +29,10 @@ pub mod status;
 pub mod tls;
 pub mod usage;
 
+use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use engines::Engines;
 use limits::Limiter;
@@ -75,6 +78,10 @@ pub struct App {
     pub limiter: Arc<Limiter>,
     /// The mining context.
     pub context: Arc<ContextCell>,
+    /// Which model is mined.
+    pub active_model: Arc<ActiveModel>,
+    /// Which models the chain has registered.
+    pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
     /// Counters.

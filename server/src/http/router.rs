@@ -6,7 +6,7 @@ use super::cors::{self, CorsOrigins};
 use super::errors::{ApiError, ErrorCode};
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::request_id::RequestId;
-use super::{App, generate, pass, proofs, status};
+use super::{App, active_model, generate, pass, proofs, status};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -104,7 +104,8 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .route("/v1/proof/status/{id}", get(proofs::status))
         .route("/v1/proof/{id}", get(proofs::proof))
         .route("/status", get(status::status))
-        .route("/metrics", get(status::metrics));
+        .route("/metrics", get(status::metrics))
+        .merge(active_model::reading());
     let open =
         Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));
     let guard = |routes: Router<Arc<App>>, scope: Scope| {
@@ -114,6 +115,7 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
     Router::new()
         .merge(guard(inference, Scope::Inference))
         .merge(guard(proof, Scope::Proof))
+        .merge(guard(active_model::changing(), Scope::Admin))
         .merge(open)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)

@@ -67,13 +67,29 @@ pub enum PowForm {
     String,
 }
 
+/// How an engine wants to be told what to mine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Dialect {
+    /// Which engine it is.
+    pub kind: EngineKind,
+    /// The member that carries `pow`.
+    pub key: PowKey,
+    /// Object or string.
+    pub form: PowForm,
+}
+
+impl From<EngineKind> for Dialect {
+    /// What engines of the network understand.
+    fn from(kind: EngineKind) -> Self {
+        Self { kind, key: kind.pow_key(), form: PowForm::Object }
+    }
+}
+
 /// What a payload needs beyond job, VDF proof and model.
 #[derive(Debug, Clone, Copy)]
 pub struct PayloadSettings {
     /// Engine the payload goes to.
     pub engine: EngineKind,
-    /// The member that carries `pow`.
-    pub key: PowKey,
     /// Object or string.
     pub form: PowForm,
     /// Stamp of the proof version. spec: proxy §8.1

@@ -44,7 +44,6 @@ fn pow(chain: &DevChain, job: &Job) -> Value {
         &settings.model,
         &PayloadSettings {
             engine: EngineKind::LlamaCpp,
-            key: EngineKind::LlamaCpp.pow_key(),
             form: PowForm::Object,
             proof_version: settings.proof_version,
             normalizer: settings.normalizer,
