@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod active_model;
+pub mod backfill;
 pub mod collector;
 pub mod config;
 pub mod devnet;

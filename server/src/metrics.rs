@@ -2,6 +2,7 @@
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
 use crate::http::inject::{Class, Route};
+use crate::http::throughput::Throughput;
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
 use prometheus_client::collector::Collector;
@@ -126,6 +127,7 @@ pub struct Metrics {
     proofs_judged: Counters<1>,
     jobs: Counters<1>,
     gauges: GaugeSet,
+    throughput: Throughput,
 }
 
 impl Default for Metrics {
@@ -166,6 +168,7 @@ impl Metrics {
             proofs_judged: Counters::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
+            throughput: Throughput::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -307,6 +310,12 @@ impl Metrics {
         self.jobs.get_or_create(&[("update", kind)]).inc();
     }
 
+    /// Tokens per second.
+    #[must_use]
+    pub const fn throughput(&self) -> &Throughput {
+        &self.throughput
+    }
+
     /// Requests in flight.
     #[must_use]
     pub fn active_requests(&self) -> i64 {
@@ -368,6 +377,9 @@ impl InFlight {
         let seconds = self.started.elapsed().as_secs_f64();
         metrics.request_seconds.get_or_create(&[("route", self.route)]).observe(seconds);
         if let Some(usage) = usage {
+            if outcome == Outcome::Complete {
+                metrics.throughput.record(usage);
+            }
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
         }

@@ -26,6 +26,7 @@ pub mod relay;
 pub mod request_id;
 pub mod router;
 pub mod status;
+pub mod throughput;
 pub mod tls;
 pub mod usage;
 
