@@ -98,11 +98,14 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .route("/v1/embeddings", post(pass::embeddings))
         .route("/v1/models", get(pass::models))
         .route("/props", get(pass::props));
-    let proof = Router::new()
+    let proofs = Router::new()
         .route("/v1/proof/keys", get(proofs::keys))
         .route("/v1/proof/stats", get(proofs::stats))
         .route("/v1/proof/status/{id}", get(proofs::status))
         .route("/v1/proof/{id}", get(proofs::proof))
+        .route_layer(from_fn_with_state(app.clone(), when_enabled));
+    let proof = Router::new()
+        .merge(proofs)
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
         .merge(active_model::reading());
@@ -149,6 +152,14 @@ async fn pass_gate(
         };
     }
     next.run(request).await
+}
+
+/// spec: proxy §6
+async fn when_enabled(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
+    match app.limits.proofs_enabled {
+        true => next.run(request).await,
+        false => ApiError::not_found("proof cache disabled").into_response(),
+    }
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {

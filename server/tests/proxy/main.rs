@@ -1,5 +1,5 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
-//! see ([`routes`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
+//! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
 //! ([`collector`], [`chain`]).
 
 // clippy knows test functions, not what they call.
@@ -8,8 +8,10 @@
 mod chain;
 mod collector;
 mod engine;
+mod face;
 mod inject;
 mod miner;
 mod relay;
 mod routes;
+mod several;
 mod worker;
