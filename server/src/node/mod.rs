@@ -2,6 +2,7 @@
 //! their VDF proofs from the prover ([`jobs`]), and solutions go out over another ([`results`]).
 //! Nothing on either socket is ever answered. spec: node §1–§3, proxy §1, §2.1
 
+pub mod args;
 pub mod feed;
 pub mod job;
 pub mod jobs;

@@ -364,6 +364,19 @@ mod tests {
     }
 
     #[test]
+    fn the_pace_leaves_a_node_its_patience() {
+        let sink = NodeSink::connect(ResultSettings::default()).unwrap();
+        for _ in 0..59 {
+            assert_eq!(sink.wait(), Duration::ZERO);
+            sink.note_sent(None);
+        }
+        assert_eq!(sink.wait(), Duration::ZERO, "the sixtieth");
+        sink.note_sent(None);
+        let wait = sink.wait();
+        assert!(wait > Duration::from_secs(50) && wait <= PACE.1, "{wait:?}");
+    }
+
+    #[test]
     fn garbage_is_unfit() {
         for message in [&[][..], &[0; 3], &[0xff; 100]] {
             assert_eq!(check_solution(message).unwrap_err().label(), "invalid_payload");

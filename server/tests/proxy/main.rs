@@ -5,11 +5,14 @@
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod active_model;
 mod chain;
 mod collector;
 mod engine;
 mod inject;
 mod miner;
+mod node;
+mod registry;
 mod relay;
 mod routes;
 mod worker;
