@@ -7,15 +7,20 @@
 //! proofs by hand.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod collector;
 pub mod config;
 pub mod devnet;
 pub mod http;
+pub mod intake;
 pub mod metrics;
 pub mod mining;
+pub mod outbox;
 pub mod proof_command;
 pub mod quickstart;
 pub mod report;
 pub mod service;
+pub mod spool;
 pub mod store;
 pub mod vdf_command;
+pub mod zap;

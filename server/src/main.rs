@@ -98,7 +98,9 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
         ProxyCommand::Serve(args) => {
             Service::start(args.into_config()?, None).await?.run(stop).await;
         }
-        ProxyCommand::Devnet(DevnetCommand { chain, proxy }) => {
+        ProxyCommand::Devnet(DevnetCommand { chain, mut proxy }) => {
+            // What is mined here is worth nothing, so it is kept only if somebody says where.
+            proxy.data_dir.get_or_insert_with(|| "none".into());
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
             tracing::info!(
