@@ -10,6 +10,7 @@ use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
+use tensorpow_server::spool_command::{self, SpoolCommand};
 use tensorpow_server::vdf_command::{self, VdfCommand};
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +32,9 @@ enum Command {
     /// Inspect, judge, compare and convert proofs
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Look at the proofs on disk, deliver dead letters again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 /// What runs until it is stopped.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Vdf(command) => return vdf_command::run(command),
         Command::Proof(command) => return proof_command::run(&command),
+        Command::Spool(command) => return spool_command::run(&command),
         Command::Proxy(command) => command,
     };
     let quiet = matches!(*command, ProxyCommand::Quickstart(_));
