@@ -13,6 +13,7 @@ use tensorpow_server::node::args::NodeArgs;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
+use tensorpow_server::spool_command::{self, SpoolCommand};
 use tensorpow_server::vdf_command::{self, VdfCommand};
 use tracing_subscriber::EnvFilter;
 
@@ -34,6 +35,9 @@ enum Command {
     /// Inspect, judge, compare and convert proofs
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Look at the proofs on disk, deliver dead letters again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 /// What runs until it is stopped.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Vdf(command) => return vdf_command::run(command),
         Command::Proof(command) => return proof_command::run(&command),
+        Command::Spool(command) => return spool_command::run(&command),
         Command::Proxy(command) => command,
     };
     let quiet = matches!(*command, ProxyCommand::Quickstart(_));
@@ -134,7 +139,9 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
             // Its thread is joined.
             tokio::task::spawn_blocking(move || drop(node)).await?;
         }
-        ProxyCommand::Devnet(DevnetCommand { chain, proxy, part: None }) => {
+        ProxyCommand::Devnet(DevnetCommand { chain, mut proxy, part: None }) => {
+            // What is mined here is worth nothing, so it is kept only if somebody says where.
+            proxy.data_dir.get_or_insert_with(|| "none".into());
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
             tracing::info!(

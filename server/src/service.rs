@@ -2,7 +2,7 @@
 //! order in which work flows through them. spec: proxy §3
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
-use crate::collector::{Collector, CollectorError, Intake, Judged};
+use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
@@ -10,6 +10,7 @@ use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
 use crate::http::engine::Engine;
 use crate::http::{App, StatusReport, listen, router};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
@@ -18,8 +19,10 @@ use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
 use crate::node::{Node, NodeError, NodeSettings};
+use crate::outbox::{Judged, Outbox};
 use crate::registry::registrar::Registrar;
 use crate::registry::source::RegistrySource;
+use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
@@ -50,6 +53,9 @@ pub enum StartError {
     /// The node link cannot run.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The spool needs a decision.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -164,6 +170,8 @@ pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
     collector: Collector,
+    /// Held for those who watch a proxy without a sink.
+    _no_judgements: broadcast::Sender<Judged>,
     judgements: broadcast::Receiver<Judged>,
     /// End by themselves once the collector is gone.
     proof_tasks: JoinSet<()>,
@@ -180,7 +188,8 @@ impl Service {
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let store = Arc::new(ProofStore::new(config.store));
+        let spool = open_spool(config.spool).await?;
+        let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
         let settings = PayloadSettings {
             engine: config.engine_kind,
             form: config.pow_form,
@@ -190,7 +199,7 @@ impl Service {
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
         let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
-        let context = Arc::new(ContextCell::with_pause(models, settings, pause));
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause.clone()));
         let registrar = Arc::new(Registrar::new(context.clone()));
         let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
         let mut active_model =
@@ -201,8 +210,18 @@ impl Service {
         }
         let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
         let metrics = Arc::new(Metrics::with_collectors(collectors));
-        let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
-        let judgements = intake.judgements();
+        let outbox = match &link {
+            Some(link) => {
+                let (sink, context, metrics) =
+                    (link.sink.clone(), context.clone(), metrics.clone());
+                Some(Arc::new(Outbox::open(sink, spool, context, metrics).await))
+            }
+            None => None,
+        };
+        let intake = Intake::new(store.clone(), context.clone(), metrics.clone(), outbox.clone())
+            .pausing(pause, config.solution_cooldown);
+        let (no_judgements, silence) = broadcast::channel(1);
+        let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let app = Arc::new(App {
             engine: Engine::new(
                 config.engine,
@@ -213,6 +232,7 @@ impl Service {
             active_model,
             registrar,
             store,
+            outbox,
             metrics,
             limits: config.limits,
             source: link.as_ref().map(|link| link.source.name()),
@@ -228,6 +248,7 @@ impl Service {
             listener,
             address,
             collector,
+            _no_judgements: no_judgements,
             judgements,
             proof_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -236,14 +257,11 @@ impl Service {
         Ok(service)
     }
 
-    fn spawn_tasks(
-        &mut self,
-        mut intake: Intake,
-        messages: mpsc::Receiver<Bytes>,
-        link: Option<Link>,
-    ) {
+    fn spawn_tasks(&mut self, intake: Intake, messages: mpsc::Receiver<Bytes>, link: Option<Link>) {
+        if let Some(outbox) = self.app.outbox.clone() {
+            self.proof_tasks.spawn(outbox.run());
+        }
         if let Some(link) = link {
-            self.proof_tasks.spawn(intake.forward_to(link.sink));
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
             for source in link.registry {
                 self.tasks.spawn(self.app.registrar.clone().follow(source));
@@ -316,6 +334,12 @@ impl Service {
     pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(self.run(stop))
     }
+}
+
+/// Opening reads a file that was not closed as a whole, so it is done where that may take a while.
+async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
+    let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
+    opened.unwrap_or(Err(SpoolError::Closed))
 }
 
 /// Applies a source's updates to the mining context until it closes.

@@ -77,7 +77,7 @@ fn a_worker_follows_its_node_through_a_restart() {
     let serve = arguments(&format!(
         "serve --node --network devnet --proof-version 2 --pin org/tiny@c0ffee --listen {http} \
          --collector {collector} --engine http://{engine} --jobs {jobs} --results {results} \
-         --registry http://{registry} --registry-key k1 --vdf-checkpoint 64"
+         --registry http://{registry} --registry-key k1 --vdf-checkpoint 64 --data-dir none"
     ));
     let mut first = Process::start(&node(1));
     let _worker = Process::start(&serve);

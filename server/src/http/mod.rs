@@ -17,12 +17,14 @@ pub mod profile;
 pub mod proofs;
 pub mod relay;
 pub mod router;
+pub mod spool;
 pub mod status;
 pub mod usage;
 
 use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::outbox::Outbox;
 use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use engine::Engine;
@@ -66,6 +68,8 @@ pub struct App {
     pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
+    /// Proofs on their way to the sink; `None` without one.
+    pub outbox: Option<Arc<Outbox>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits on requests.

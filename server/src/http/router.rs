@@ -4,7 +4,7 @@
 use super::auth::{Access, require};
 use super::errors::ApiError;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
-use super::{App, active_model, generate, proofs, status};
+use super::{App, active_model, generate, proofs, spool, status};
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
@@ -37,6 +37,8 @@ pub fn router(app: Arc<App>, access: Access) -> Router {
         .route("/v1/proof/stats", get(proofs::stats))
         .route("/v1/proof/status/{id}", get(proofs::status))
         .route("/v1/proof/{id}", get(proofs::proof))
+        .route("/v1/spool", get(spool::list))
+        .route("/v1/spool/replay", post(spool::replay))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
         .merge(active_model::routes())

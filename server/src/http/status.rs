@@ -2,11 +2,12 @@
 //! Readiness is about serving users; what keeps mining from starting is said beside it and never
 //! takes the proxy out of service. spec: proxy §3, §21.1
 
-use super::App;
 use super::engine::Health;
 use super::errors::ApiError;
+use super::{App, spool};
 use crate::metrics::Gauges;
 use crate::mining::snapshot::{NotMined, Offer};
+use crate::spool::SpoolHealth;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -39,9 +40,18 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
             "source": app.source,
             "collector": app.collector_endpoint,
         },
+        "degraded": degraded(&app),
     });
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// What works less well than it should, though users are served.
+fn degraded(app: &App) -> Vec<Value> {
+    match app.store.spool().health() {
+        SpoolHealth::Durable => Vec::new(),
+        health => vec![json!({ "name": "spool", "detail": health.to_string() })],
+    }
 }
 
 /// Why the mining model would not be mined at this moment.
@@ -92,6 +102,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             "proofs": store.proofs,
             "bytes": store.bytes,
             "collector": app.collector_endpoint,
+            "spool": spool::summary(&app),
         },
         "chain": app.chain_report.as_ref().map(|report| report()),
     });
@@ -115,6 +126,11 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         vdf_tick: snapshot.vdf().map_or(0, |vdf| i64::try_from(vdf.tick.0).unwrap_or(i64::MAX)),
         store_proofs: whole(store.proofs),
         store_bytes: whole(store.bytes),
+        spool: app.store.spool().stats(),
+        spool_degraded: i64::from(matches!(
+            app.store.spool().health(),
+            SpoolHealth::Degraded { .. }
+        )),
         engine_up: i64::from(app.engine.health() == Health::Up),
     };
     let text = app.metrics.render(&gauges).map_err(|error| {

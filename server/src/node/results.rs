@@ -306,7 +306,13 @@ impl ProofSink for NodeSink {
         if self.was_sent(proof.digest) {
             return Verdict::Sent;
         }
-        tokio::time::sleep(self.wait()).await;
+        let wait = self.wait();
+        if !wait.is_zero() {
+            let seconds = wait.as_secs() + 1;
+            let detail =
+                format!("the node has been sent all it reads in a minute, {seconds} s left");
+            return Verdict::Unavailable { detail };
+        }
         let taken = lock(&self.socket).send(&proof.message[..], zmq::DONTWAIT);
         match taken {
             Ok(()) => {
