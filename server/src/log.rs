@@ -23,7 +23,16 @@ pub fn start(settings: &LogSection) {
 
 /// Logs errors only, or what `TENSORPOW_LOG` says: for commands that talk to people.
 pub fn quiet() {
-    let filter = std::env::var("TENSORPOW_LOG").unwrap_or_else(|_| "error".to_owned());
+    by_variable("error");
+}
+
+/// Logs as text, from `info` on or what `TENSORPOW_LOG` says: for commands without a configuration.
+pub fn plain() {
+    by_variable("info");
+}
+
+fn by_variable(default: &str) {
+    let filter = std::env::var("TENSORPOW_LOG").unwrap_or_else(|_| default.to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)

@@ -5,11 +5,15 @@ use clap::{Parser, Subcommand};
 use std::error::Error;
 use std::process::ExitCode;
 use tensorpow_server::config::command::{self as config_command, ConfigCommand};
+use tensorpow_server::config::node::NodeLink;
 use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs, WorkerMode};
 use tensorpow_server::devnet::check::block_target;
+use tensorpow_server::devnet::node::DevNode;
+use tensorpow_server::devnet::node_command::DevNodeArgs;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::QuickstartArgs;
 use tensorpow_server::service::{Link, Service};
+use tensorpow_server::spool_command::{self, SpoolCommand};
 use tensorpow_server::vdf_command::{self, VdfCommand};
 use tensorpow_server::{log, quickstart};
 
@@ -34,12 +38,15 @@ enum Command {
     /// Inspect, judge, compare and convert proofs
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Look at the proofs on disk, deliver dead letters again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 /// What runs until it is stopped.
 #[derive(Debug, Subcommand)]
 enum ProxyCommand {
-    /// Serve an engine's OpenAI API and collect its proofs; no job source, so nothing is mined
+    /// Serve an engine's OpenAI API and collect its proofs; mines with --node
     Serve(ProxyArgs),
     /// Serve and mine on an embedded development chain
     ///
@@ -52,11 +59,29 @@ enum ProxyCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(subcommand_negates_reqs = true)]
 struct DevnetCommand {
+    #[command(subcommand)]
+    part: Option<DevnetPart>,
     #[command(flatten)]
     chain: DevnetArgs,
     #[command(flatten)]
     proxy: ProxyArgs,
+}
+
+/// A part of the development chain on its own.
+#[derive(Debug, Subcommand)]
+enum DevnetPart {
+    /// Play a node: push jobs to a proxy (`serve --node`), take its results, serve the registry
+    Node(DevNodeCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct DevNodeCommand {
+    #[command(flatten)]
+    chain: DevnetArgs,
+    #[command(flatten)]
+    node: DevNodeArgs,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +89,7 @@ fn main() -> ExitCode {
         Command::Vdf(command) => return vdf_command::run(command),
         Command::Proof(command) => return proof_command::run(&command),
         Command::Config(command) => return config_command::run(command),
+        Command::Spool(command) => return spool_command::run(&command),
         Command::Proxy(command) => command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -86,13 +112,22 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
         ProxyCommand::Serve(args) => {
             let config = prepared(args, &[])?;
             let stop = stop_signal()?;
-            Service::start(config, None).await?.run(stop).await;
+            let link = config.node.clone().map(NodeLink::open).transpose()?;
+            Service::start(config, link).await?.run(stop).await;
         }
-        ProxyCommand::Devnet(DevnetCommand { chain, proxy }) => {
+        ProxyCommand::Devnet(DevnetCommand { part: Some(DevnetPart::Node(command)), .. }) => {
+            log::plain();
+            let node = DevNode::start(command.chain.into_settings()?, command.node.into()).await?;
+            stop_signal()?.await;
+            // Its thread is joined.
+            tokio::task::spawn_blocking(move || drop(node)).await?;
+        }
+        ProxyCommand::Devnet(DevnetCommand { chain, proxy, part: None }) => {
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
-            // The development chain is tried with llama.cpp first.
-            let config = prepared(proxy, &[("engine.kind", "llama.cpp")])?;
+            // The development chain is tried with llama.cpp first. What is mined here is worth
+            // nothing, so it is kept only if somebody says where.
+            let config = prepared(proxy, &[("engine.kind", "llama.cpp"), ("data.dir", "none")])?;
             tracing::info!(
                 "development chain for {}, block target {target:x}, {} VDF ticks a block",
                 settings.model.id,

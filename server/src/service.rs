@@ -2,18 +2,21 @@
 //! order in which work flows through them. spec: proxy §3
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
-use crate::collector::{Collector, CollectorError, Intake, Judged};
+use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
-use crate::http::auth::Access;
-use crate::http::cors::CorsOrigins;
+use crate::http::auth::Scope;
+use crate::http::door::Door;
 use crate::http::engines::Engines;
 use crate::http::limits::Limiter;
+use crate::http::listen::Answers;
+use crate::http::mcp::Mcp;
 use crate::http::router::Face;
 use crate::http::tls::{self, TlsError};
 use crate::http::{App, StatusReport, listen};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
@@ -22,9 +25,12 @@ use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
 use crate::node::{Node, NodeError, NodeSettings};
+use crate::outbox::{Judged, Outbox};
 use crate::registry::registrar::Registrar;
 use crate::registry::source::RegistrySource;
+use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
+use crate::supervisor;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
@@ -33,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -52,12 +58,18 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Whoever can reach the MCP server could use it.
+    #[error("the MCP server wants an API key for inference: set TENSORPOW_INFERENCE_KEY or TENSORPOW_API_KEY")]
+    McpWithoutKey,
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
     /// The node link cannot run.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The spool needs a decision.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -166,13 +178,12 @@ impl Link {
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
 pub struct Service {
     app: Arc<App>,
-    access: Access,
-    cors: CorsOrigins,
-    tls: Option<TlsAcceptor>,
-    connections: listen::ConnectionLimits,
-    listener: TcpListener,
+    serving: Serving,
+    mcp: Option<Serving>,
     address: SocketAddr,
     collector: Collector,
+    /// Held for those who watch a proxy without a sink.
+    _no_judgements: broadcast::Sender<Judged>,
     judgements: broadcast::Receiver<Judged>,
     /// End by themselves once the collector is gone.
     proof_tasks: JoinSet<()>,
@@ -195,8 +206,11 @@ impl Service {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
+        let door = Door::default();
+        let serving = Serving::start(listener, door.clone(), tls, config.connections);
         let (collector, messages) = Collector::bind(config.collector)?;
-        let store = Arc::new(ProofStore::new(config.store));
+        let spool = open_spool(config.spool).await?;
+        let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
         let settings = PayloadSettings {
             engine: config.engine.dialect.kind,
             form: config.engine.dialect.form,
@@ -206,7 +220,7 @@ impl Service {
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
         let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
-        let context = Arc::new(ContextCell::with_pause(models, settings, pause));
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause.clone()));
         let registrar = Arc::new(Registrar::new(context.clone()));
         let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
         let mut active_model =
@@ -217,8 +231,18 @@ impl Service {
         }
         let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
         let metrics = Arc::new(Metrics::with_collectors(collectors));
-        let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
-        let judgements = intake.judgements();
+        let outbox = match &link {
+            Some(link) => {
+                let (sink, context, metrics) =
+                    (link.sink.clone(), context.clone(), metrics.clone());
+                Some(Arc::new(Outbox::open(sink, spool, context, metrics).await))
+            }
+            None => None,
+        };
+        let intake = Intake::new(store.clone(), context.clone(), metrics.clone(), outbox.clone())
+            .pausing(pause, config.solution_cooldown);
+        let (no_judgements, silence) = broadcast::channel(1);
+        let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let app = Arc::new(App {
             engines: Arc::new(Engines::new(&config.engine)),
             limiter: Arc::new(Limiter::new(config.clients)),
@@ -226,6 +250,7 @@ impl Service {
             active_model,
             registrar,
             store,
+            outbox,
             metrics,
             limits: config.limits,
             source: link.as_ref().map(|link| link.source.name()),
@@ -234,15 +259,27 @@ impl Service {
             started: Instant::now(),
             draining: AtomicBool::new(false),
         });
+        let face = Face::new(app.clone(), config.access.clone(), config.cors);
+        let mcp = match config.mcp {
+            None => None,
+            Some(_) if !config.access.has_key_for(Scope::Inference) => {
+                return Err(StartError::McpWithoutKey);
+            }
+            Some(address) => {
+                let listener = listen::bind(address).await?;
+                let mcp = Mcp::new(face.clone(), &config.access);
+                tracing::info!("MCP server on http://{address}/mcp");
+                Some(Serving::start(listener, mcp, None, config.connections))
+            }
+        };
+        door.open(face);
         let mut service = Self {
             app,
-            access: config.access,
-            cors: config.cors,
-            tls,
-            connections: config.connections,
-            listener,
+            serving,
+            mcp,
             address,
             collector,
+            _no_judgements: no_judgements,
             judgements,
             proof_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -251,14 +288,11 @@ impl Service {
         Ok(service)
     }
 
-    fn spawn_tasks(
-        &mut self,
-        mut intake: Intake,
-        messages: mpsc::Receiver<Bytes>,
-        link: Option<Link>,
-    ) {
+    fn spawn_tasks(&mut self, intake: Intake, messages: mpsc::Receiver<Bytes>, link: Option<Link>) {
+        if let Some(outbox) = self.app.outbox.clone() {
+            self.proof_tasks.spawn(outbox.run());
+        }
         if let Some(link) = link {
-            self.proof_tasks.spawn(intake.forward_to(link.sink));
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
             for source in link.registry {
                 self.tasks.spawn(self.app.registrar.clone().follow(source));
@@ -309,13 +343,14 @@ impl Service {
             self.app.engines.default().url(),
             self.app.source.unwrap_or("no job source, inference only"),
         );
-        let face = Face::new(self.app.clone(), self.access.clone(), self.cors.clone());
-        let app = self.app.clone();
-        let stop = async move {
-            stop.await;
-            app.draining.store(true, Ordering::Relaxed);
-        };
-        listen::serve(self.listener, face, self.tls, self.connections, stop).await;
+        supervisor::ready();
+        stop.await;
+        supervisor::stopping();
+        self.app.draining.store(true, Ordering::Relaxed);
+        if let Some(mcp) = self.mcp {
+            mcp.stop().await;
+        }
+        self.serving.stop().await;
         // Without the collector the intake runs dry, and after it the sink's queue.
         // Its thread may be waiting for the intake, which must not wait for it here.
         let collector = self.collector;
@@ -331,6 +366,43 @@ impl Service {
     pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(self.run(stop))
     }
+}
+
+/// A socket that is served by a task of its own.
+#[derive(Debug)]
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinSet<()>,
+}
+
+impl Serving {
+    fn start(
+        listener: TcpListener,
+        face: impl Answers,
+        tls: Option<TlsAcceptor>,
+        limits: listen::ConnectionLimits,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        // A sender that is gone means the same.
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        let mut task = JoinSet::new();
+        task.spawn(listen::serve(listener, face, tls, limits, stopped));
+        Self { stop, task }
+    }
+
+    /// Stops accepting and lets the last requests finish.
+    async fn stop(mut self) {
+        drop(self.stop);
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
+/// Opening reads a file that was not closed as a whole, so it is done where that may take a while.
+async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
+    let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
+    opened.unwrap_or(Err(SpoolError::Closed))
 }
 
 /// Applies a source's updates to the mining context until it closes.

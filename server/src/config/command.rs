@@ -115,8 +115,11 @@ fn generate_keys(args: ProxyArgs) -> Result<(), ConfigError> {
     let mut layers = layers(args)?;
     layers.flags.push(("http.listen".to_owned(), "127.0.0.1:0".to_owned()));
     let config = Config::load(&layers)?;
-    keys::generate(&config.keys_file).map_err(ConfigError::one)?;
-    println!("wrote {}", config.keys_file.display());
+    let Some(file) = &config.keys_file else {
+        return Err(ConfigError::one("there is no data folder: set --data-dir or keys.file"));
+    };
+    keys::generate(file).map_err(ConfigError::one)?;
+    println!("wrote {}", file.display());
     Ok(())
 }
 

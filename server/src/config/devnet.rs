@@ -14,8 +14,9 @@ use tensorpow_core::target::{
 #[derive(Debug, Clone, Args)]
 pub struct DevnetArgs {
     /// The registered model as name@commit; requests for this name are mined
-    #[arg(long, value_name = "NAME@COMMIT")]
-    pub model: ModelId,
+    // Wanted by clap unless a subcommand follows, whose flags have a model of their own.
+    #[arg(long, required = true, value_name = "NAME@COMMIT")]
+    pub model: Option<ModelId>,
     /// Its registered difficulty; 1000000 leaves the targets as they are
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub difficulty: i64,
@@ -74,7 +75,9 @@ impl DevnetArgs {
             block_bits: self.block_bits,
             base_share_target: self.share_target.0,
             model: ModelRecord {
-                id: self.model,
+                id: self.model.ok_or_else(|| {
+                    ConfigError::one("--model names the model of the development chain")
+                })?,
                 difficulty,
                 cid: String::new(),
                 commit_block_height: 0,

@@ -77,6 +77,10 @@ impl Args for ProxyArgs {
         );
         for setting in Settings::all() {
             let Some(flag) = setting.flag else { continue };
+            // A command's own flag of that name is the command's business.
+            if command.get_arguments().any(|arg| arg.get_long() == Some(flag)) {
+                continue;
+            }
             let mut help = setting.about.trim().to_owned();
             for name in setting.env {
                 help.push_str(&format!(" [env: {name}]"));
@@ -115,7 +119,7 @@ impl FromArgMatches for ProxyArgs {
             self.config = Some(path.clone());
         }
         for setting in Settings::all().filter(|setting| setting.flag.is_some()) {
-            if let Some(text) = matches.get_one::<String>(setting.key) {
+            if let Ok(Some(text)) = matches.try_get_one::<String>(setting.key) {
                 self.given.push((setting.key.to_owned(), text.clone()));
             }
         }

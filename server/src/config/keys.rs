@@ -16,8 +16,8 @@ struct KeysFile {
 
 /// The file of generated keys: `keys.file`, or `keys.toml` in the data folder.
 #[must_use]
-pub fn path(settings: &Settings, data_dir: &Path) -> PathBuf {
-    settings.keys.file.clone().unwrap_or_else(|| data_dir.join("keys.toml"))
+pub fn path(settings: &Settings, data_dir: Option<&Path>) -> Option<PathBuf> {
+    settings.keys.file.clone().or_else(|| Some(data_dir?.join("keys.toml")))
 }
 
 /// The keys that the configuration names; what is wrong goes to `problems`.

@@ -8,6 +8,7 @@ mod flags;
 pub mod keys;
 pub mod layers;
 mod names;
+pub mod node;
 pub mod section;
 pub mod sections;
 pub mod value;
@@ -15,6 +16,7 @@ pub mod value;
 pub use devnet::{DevnetArgs, ShareTarget};
 pub use flags::ProxyArgs;
 
+use crate::cache::CacheLimits;
 use crate::collector::CollectorSettings;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
@@ -24,13 +26,16 @@ use crate::http::limits::ClientLimits;
 use crate::http::listen::{ConnectionLimits, TlsFiles};
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
+use crate::mining::pause::SolutionCooldown;
 use crate::mining::payload::{Dialect, EngineKind, PowForm, PowKey};
-use crate::store::StoreLimits;
+use crate::spool::{Location, Retention, SpoolSettings};
 use layers::{Layers, RouteEntry, Values};
+use node::NodeLink;
 use sections::Settings;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 use value::{ModelRoute, SettingValue as _};
 
@@ -86,8 +91,6 @@ pub struct EngineConfig {
     pub pool: usize,
     /// How they want to be told what to mine, unless a route says otherwise.
     pub dialect: Dialect,
-    /// Mined requests are read to their end although the client has gone.
-    pub finish_for_proof: bool,
 }
 
 /// What the proxy runs with.
@@ -117,18 +120,22 @@ pub struct Config {
     pub share_normalizer: Normalizer,
     /// The proof collector.
     pub collector: CollectorSettings,
-    /// The proof store.
-    pub store: StoreLimits,
+    /// The proofs in memory.
+    pub cache: CacheLimits,
+    /// The proofs on disk.
+    pub spool: SpoolSettings,
+    /// The pause after each solution or share.
+    pub solution_cooldown: Option<SolutionCooldown>,
+    /// The link to a node, where there is one.
+    pub node: Option<NodeLink>,
     /// Limits on requests.
     pub limits: RequestLimits,
     /// Limits on connections.
     pub connections: ConnectionLimits,
     /// Address of the MCP server, when it runs.
     pub mcp: Option<SocketAddr>,
-    /// Folder of the worker's files.
-    pub data_dir: PathBuf,
-    /// File of generated keys.
-    pub keys_file: PathBuf,
+    /// File of generated keys; none where nothing is kept on disk.
+    pub keys_file: Option<PathBuf>,
     /// Every setting as it was read.
     pub settings: Settings,
     /// What is probably a mistake.
@@ -156,11 +163,12 @@ impl Config {
     /// # Errors
     /// A sentence when they cannot be written.
     pub fn generate_missing_keys(&mut self) -> Result<(), String> {
-        if self.access.has_key_for(Scope::Admin) || self.keys_file.exists() {
+        let Some(file) = &self.keys_file else { return Ok(()) };
+        if self.access.has_key_for(Scope::Admin) || file.exists() {
             return Ok(());
         }
-        let generated = keys::generate(&self.keys_file)?;
-        tracing::info!("API keys for this worker were generated into {}", self.keys_file.display());
+        let generated = keys::generate(file)?;
+        tracing::info!("API keys for this worker were generated into {}", file.display());
         self.access.extend(generated);
         Ok(())
     }
@@ -171,10 +179,19 @@ impl Config {
         prepare_dual(&mut settings, &mut problems);
         let listen = listen_address(&settings, values, &mut problems)?;
         let data_dir = data_dir(&settings, layers);
-        let keys_file = keys::path(&settings, &data_dir);
+        let keys_file = keys::path(&settings, data_dir.as_deref());
+        let mode = mode(&settings, &mut warnings);
+        let pin = pin(&settings);
+        let proof_version = proof_version(&settings, &mut problems);
         let engine_key = engine_key(&settings, &mut problems);
-        let access =
-            access(&settings, values, listen, &keys_file, engine_key.as_ref(), &mut problems);
+        let access = access(
+            &settings,
+            values,
+            listen,
+            keys_file.as_deref(),
+            engine_key.as_ref(),
+            &mut problems,
+        );
         let routes = routes(&settings, &values.routes, &mut problems);
         let http = &settings.http;
         let collector = settings.proofs.collector.unwrap_or_else(|| {
@@ -190,16 +207,30 @@ impl Config {
             access,
             clients: client_limits(&settings),
             engine: engine(&settings, engine_key, routes),
-            mode: mode(&settings, &mut warnings),
-            pin: pin(&settings),
+            mode,
+            pin: pin.clone(),
             network: settings.mining.network,
-            proof_version: proof_version(&settings, &mut problems),
+            proof_version,
             share_normalizer: Normalizer(mining.share_normalizer),
             collector: CollectorSettings {
                 address: collector,
                 max_message: settings.proofs.max_proof,
+                allow: settings.proofs.collector_allow.clone(),
             },
-            store: StoreLimits {
+            spool: SpoolSettings {
+                location: data_dir
+                    .map_or(Location::Memory, |folder| Location::Folder(folder.join("spool"))),
+                retention: Retention {
+                    max_age: Duration::from_secs(settings.proofs.spool_hours.saturating_mul(3600)),
+                    max_bytes: settings.proofs.spool_megabytes.saturating_mul(1024 * 1024),
+                    ..Retention::default()
+                },
+                ..SpoolSettings::default()
+            },
+            solution_cooldown: SolutionCooldown::new(mining.cooldown),
+            node: has_node(&settings, values, mode)
+                .then(|| NodeLink::read(&settings, pin.as_ref(), proof_version, &mut problems)),
+            cache: CacheLimits {
                 ttl: settings.proofs.ttl,
                 max_bytes: settings.proofs.max_megabytes.max(1).saturating_mul(1024 * 1024),
             },
@@ -208,6 +239,7 @@ impl Config {
                 body_time: http.body_timeout,
                 job_stale_after: mining.stale_after,
                 strict_mining: mining.strict,
+                finish_for_proof: settings.engine.finish_for_proof,
                 proofs_enabled: settings.proofs.enabled,
             },
             connections: ConnectionLimits {
@@ -217,7 +249,6 @@ impl Config {
                 drain: http.drain,
             },
             mcp: mcp(&settings, &mut problems),
-            data_dir,
             keys_file,
             settings,
             warnings,
@@ -277,18 +308,46 @@ fn listen_address(
     Some(SocketAddr::new(address?, settings.http.port))
 }
 
-/// `data.dir`, or where the system keeps such files.
-fn data_dir(settings: &Settings, layers: &Layers) -> PathBuf {
-    let variable = |name: &str| {
+/// `data.dir`, or where the system keeps such files; none for the word `none`.
+fn data_dir(settings: &Settings, layers: &Layers) -> Option<PathBuf> {
+    data_folder(settings.data.dir.as_deref(), |name| {
         let found =
             layers.environment.iter().find(|(known, text)| known == name && !text.is_empty());
         found.map(|(_, text)| PathBuf::from(text))
-    };
-    settings.data.dir.clone().unwrap_or_else(|| {
-        let shared = variable("XDG_DATA_HOME")
-            .or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-        shared.unwrap_or_else(|| PathBuf::from("/var/lib")).join("tensorpow")
     })
+}
+
+/// The folder that is named, or the user's own: `$XDG_DATA_HOME/tensorpow`, else
+/// `~/.local/share/tensorpow`. None for the word `none`, and without a user's folder.
+fn data_folder(
+    named: Option<&Path>,
+    variable: impl Fn(&str) -> Option<PathBuf>,
+) -> Option<PathBuf> {
+    match named {
+        Some(folder) if folder.as_os_str() == "none" => None,
+        Some(folder) => Some(folder.to_owned()),
+        None => {
+            let base = variable("XDG_DATA_HOME")
+                .or_else(|| variable("HOME").map(|home| home.join(".local/share")))?;
+            base.is_absolute().then(|| base.join("tensorpow"))
+        }
+    }
+}
+
+/// The spool's place for a command line that names a data folder or none.
+#[must_use]
+pub fn spool_location(named: Option<PathBuf>) -> Location {
+    let named = named.filter(|folder| !folder.as_os_str().is_empty());
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = data_folder(named.as_deref(), variable);
+    folder.map_or(Location::Memory, |folder| Location::Folder(folder.join("spool")))
+}
+
+/// A node of one's own is mined for when that is said, or when the guide's variable says so.
+fn has_node(settings: &Settings, values: &Values, mode: WorkerMode) -> bool {
+    let said = mode == WorkerMode::Standalone && values.layer("mining.worker_mode") > 0;
+    settings.node.enabled.unwrap_or(said)
 }
 
 fn engine_key(settings: &Settings, problems: &mut Vec<String>) -> Option<ApiKey> {
@@ -306,14 +365,14 @@ fn access(
     settings: &Settings,
     values: &Values,
     listen: SocketAddr,
-    keys_file: &std::path::Path,
+    keys_file: Option<&Path>,
     engine_key: Option<&ApiKey>,
     problems: &mut Vec<String>,
 ) -> Access {
     let mut keys = keys::configured(settings, &values.keys, problems);
     let local = listen.ip().is_loopback();
     let open = local && !keys.iter().any(|key| key.opens(Scope::Inference));
-    match keys::read(keys_file) {
+    match keys_file.map_or(Ok(Vec::new()), keys::read) {
         Ok(mut generated) => keys.append(&mut generated),
         Err(problem) => problems.push(problem),
     }
@@ -367,7 +426,6 @@ fn engine(settings: &Settings, key: Option<ApiKey>, routes: Vec<ModelRoute>) -> 
         },
         pool: engine.pool,
         dialect: Dialect { kind, key: pow_key(kind, engine.use_vllm_xargs), form: engine.pow_form },
-        finish_for_proof: engine.finish_for_proof,
     }
 }
 
@@ -444,7 +502,7 @@ fn mode(settings: &Settings, warnings: &mut Vec<String>) -> WorkerMode {
 /// Name and commit together are a pin; half a pin is none. spec: proxy §12.1
 fn pin(settings: &Settings) -> Option<ModelId> {
     let (name, commit) = (&settings.mining.model_name, &settings.mining.model_commit);
-    ModelId::new(name, commit)
+    settings.mining.pin.clone().or_else(|| ModelId::new(name, commit))
 }
 
 fn proof_version(settings: &Settings, problems: &mut Vec<String>) -> u8 {

@@ -4,8 +4,12 @@
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
 use crate::http::engine::EngineUrl;
+use crate::mining::model::ModelId;
 use crate::mining::network::Network;
 use crate::mining::payload::{EngineKind, PowForm};
+use crate::node::results::Endpoint;
+use crate::service_client::ServiceUrl;
+use crate::zap::AddressRange;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -119,16 +123,18 @@ sections! {
         model_name: String = "" [LOCAL_MODEL_NAME, MODEL_NAME];
         /// Its registered commit; name and commit pin the model together
         model_commit: String = "" [MODEL_HASH, MODEL_COMMIT];
+        /// The pin as one text; goes before name and commit
+        pin: Option<ModelId> = "" [TENSORPOW_PIN] --pin;
         /// Network the proofs are for
         network: Network = "tensor" [TENSORPOW_NETWORK, CHAIN_NAME] --network;
         /// Proof version, 1 to 3; by default the network's: 3 on tensor, 2 elsewhere
-        proof_version: Option<u32> = "" [POW_PROOF_VERSION];
+        proof_version: Option<u32> = "" [POW_PROOF_VERSION] --proof-version;
         /// Scales share targets to a model's difficulty; 0 switches shares off
         share_normalizer: u64 = "1000000" [MODEL_DIFFICULTY_NORMALIZER] --share-normalizer;
         /// A job older than this is not mined on; requests are served all the same
         stale_after: Duration = "60" [MINING_STALE_THRESHOLD_SECONDS] --job-stale;
-        /// Mean of the pause after a solution; 0 is none
-        cooldown: Duration = "0" [MINING_SOLUTION_COOLDOWN_SEC];
+        /// Mean of the pause after each solution or share; 0 is none
+        cooldown: Duration = "0" [MINING_SOLUTION_COOLDOWN_SEC] --solution-cooldown;
         /// Compact target before the first job
         base_nbits: Bits = "536990216" [BASE_NBITS];
         /// Answer 503 with Retry-After instead of serving a request of the mining model unmined
@@ -137,56 +143,62 @@ sections! {
 
     /// The link to a node.
     NodeSection "node" {
-        /// Port the node pushes its jobs to
+        /// Mine for a node of one's own; by default when WORKER_MODE says standalone
+        enabled: Option<bool> = "" [TENSORPOW_NODE] --node;
+        /// Address the node pushes its jobs to; goes before `node.job_port`
+        jobs: Option<SocketAddr> = "" [TENSORPOW_JOBS] --jobs;
+        /// Port on loopback the node pushes its jobs to
         job_port: u16 = "6000" [ZMQ_PULL_PORT];
-        /// Address the job socket binds
-        job_host: String = "127.0.0.1" [TENSORPOW_JOB_HOST];
-        /// Milliseconds without a job after which that is reported
+        /// Addresses or ranges that may push jobs, separated by commas; needed where the job socket is not on loopback
+        jobs_allow: Vec<AddressRange> = "" [TENSORPOW_JOBS_ALLOW] --jobs-allow;
+        /// Milliseconds after which a lasting silence of the node is logged again
         receive_timeout_ms: u64 = "6000000" [ZMQ_RECV_TIMEOUT_MS];
-        /// Where solutions are pushed to, tcp://host:port; empty forwards none
-        results: String = "" [TENSORPOW_NODE_RESULTS];
+        /// The node's result socket
+        results: Endpoint = "tcp://127.0.0.1:7000" [TENSORPOW_NODE_RESULTS] --results;
+        /// Leave solutions to an engine that sends them to the node itself
+        no_forward: bool = "false" [TENSORPOW_NO_FORWARD] --no-forward;
     }
 
     /// The VDF prover.
     VdfSection "vdf" {
-        /// Bits of the discriminant
+        /// Bits of the discriminant; every chain uses 1024
         discriminant_size: u32 = "1024" [VDF_DISCRIMINANT_SIZE];
         /// Squarings between two proofs
-        checkpoint_size: u32 = "32768" [VDF_CHECKPOINT_SIZE];
+        checkpoint_size: u32 = "32768" [VDF_CHECKPOINT_SIZE] --vdf-checkpoint;
         /// How often a finished proof is looked for
         update_interval: Duration = "0.1" [VDF_UPDATE_INTERVAL];
         /// Squarings a block at most
-        max_iterations: u64 = "3000000000" [VDF_MAX_ITERS];
+        max_iterations: u32 = "3000000000" [VDF_MAX_ITERS];
+        /// Cores the prover is kept on, separated by commas
+        cores: Vec<usize> = "" [TENSORPOW_VDF_CORES] --vdf-cores;
     }
 
     /// The chain's model registry.
     RegistrySection "registry" {
         /// URL of the node's model API
-        url: String = "http://localhost:8050" [MODEL_API_URL];
+        url: ServiceUrl = "http://localhost:8050" [MODEL_API_URL] --registry;
         /// Its key
-        api_key: Option<Secret> = "" [MODEL_API_KEY];
-        /// Send the key
+        api_key: Option<Secret> = "" [MODEL_API_KEY] --registry-key;
+        /// The key is required
         require_auth: bool = "false" [MODEL_REQUIRE_AUTH];
         /// Attempts a load
         retry_attempts: u32 = "3" [MODEL_RETRY_ATTEMPTS];
         /// Wait after the first failed attempt; grows with each
         retry_backoff: Duration = "1.0" [MODEL_RETRY_BACKOFF];
         /// Time between two loads
-        poll_interval: Duration = "300" [MODEL_POLL_INTERVAL];
-        /// The one model of `mining.standalone` outside broker mode
-        local_model_name: String = "" [LOCAL_MODEL_NAME];
+        poll_interval: Duration = "300" [MODEL_POLL_INTERVAL] --registry-interval;
     }
 
     /// The active model and its switch.
     SwitchSection "switch" {
-        /// Where the active model is remembered
-        state_path: PathBuf = "/data/miner_runtime_model_state.json" [MINER_RUNTIME_MODEL_STATE_PATH];
+        /// Where the choice of a model is kept over restarts
+        state_path: Option<PathBuf> = "" [MINER_RUNTIME_MODEL_STATE_PATH] --model-state;
         /// The engine's supervisor switches the engine's model
         enabled: bool = "false" [BACKEND_MODEL_SWITCH_ENABLED];
         /// URL of the supervisor
-        control_url: String = "" [BACKEND_CONTROL_URL];
+        control_url: Option<ServiceUrl> = "" [BACKEND_CONTROL_URL] --supervisor;
         /// Its key; by default the engine's
-        control_api_key: Option<Secret> = "" [BACKEND_CONTROL_API_KEY, API_KEY];
+        control_api_key: Option<Secret> = "" [BACKEND_CONTROL_API_KEY, API_KEY] --supervisor-key;
         /// Limit on a switch
         timeout: Duration = "90" [BACKEND_SWITCH_TIMEOUT_SEC];
         /// Pause of mining around a forced switch
@@ -215,18 +227,24 @@ sections! {
 
     /// Proofs.
     ProofsSection "proofs" {
-        /// Address where engines push their proofs (ZeroMQ PULL, loopback only); goes before `proofs.collector_port`
+        /// Address where engines push their proofs (ZeroMQ PULL); anything but loopback needs `proofs.collector_allow`. Goes before `proofs.collector_port`
         collector: Option<SocketAddr> = "" [TENSORPOW_COLLECTOR] --collector;
         /// Port on loopback where engines push their proofs
         collector_port: u16 = "7002" [PROOF_COLLECTOR_PORT];
+        /// Addresses or ranges of the engines that may connect to the collector, separated by commas
+        collector_allow: Vec<AddressRange> = "" [TENSORPOW_COLLECTOR_ALLOW] --collector-allow;
         /// Largest proof message in bytes
         max_proof: usize = "4194304" [TENSORPOW_MAX_PROOF] --max-proof;
         /// The proof routes answer
         enabled: bool = "true" [PROOF_CACHE_ENABLED];
-        /// How long proofs are kept
+        /// How long proofs are kept in memory
         ttl: Duration = "900" [PROOF_CACHE_TTL_SECONDS] --proof-ttl;
-        /// Megabytes of proofs kept, at least 1
+        /// Megabytes of proofs kept in memory, at least 1
         max_megabytes: usize = "500" [PROOF_CACHE_MAX_SIZE_MB] --proof-megabytes;
+        /// Hours that proofs stay in the spool on disk
+        spool_hours: u64 = "168" [TENSORPOW_SPOOL_HOURS] --spool-hours;
+        /// Megabytes of proofs in the spool on disk
+        spool_megabytes: u64 = "1024" [TENSORPOW_SPOOL_MB] --spool-megabytes;
     }
 
     /// The MCP server.
@@ -249,7 +267,7 @@ sections! {
 
     /// Files of the worker.
     DataSection "data" {
-        /// Folder of generated keys and proofs; by default `$XDG_DATA_HOME/tensorpow`
+        /// Folder of what must survive a restart: proofs, generated keys. By default `$XDG_DATA_HOME/tensorpow`; `none` keeps everything in memory
         dir: Option<PathBuf> = "" [TENSORPOW_DATA_DIR] --data-dir;
     }
 

@@ -2,8 +2,12 @@
 //! be read is answered with what would be right, never with the value of a secret.
 
 use crate::http::engine::EngineUrl;
+use crate::mining::model::ModelId;
 use crate::mining::network::Network;
 use crate::mining::payload::{Dialect, EngineKind, PowForm};
+use crate::node::results::Endpoint;
+use crate::service_client::ServiceUrl;
+use crate::zap::AddressRange;
 use clap::ValueEnum;
 use std::fmt;
 use std::net::SocketAddr;
@@ -120,6 +124,25 @@ impl SettingValue for Network {
     fn read(text: &str) -> Option<Self> {
         Self::from_str(text.trim(), true).ok()
     }
+}
+
+macro_rules! parsed {
+    ($($type:ty: $form:literal),+ $(,)?) => {
+        $(impl SettingValue for $type {
+            const FORM: &'static str = $form;
+
+            fn read(text: &str) -> Option<Self> {
+                text.trim().parse().ok()
+            }
+        })+
+    };
+}
+
+parsed! {
+    AddressRange: "an address or a range such as 10.0.0.0/8",
+    Endpoint: "tcp://host:port",
+    ModelId: "name@commit",
+    ServiceUrl: "http://host[:port][/path]",
 }
 
 impl<T: SettingValue> SettingValue for Option<T> {

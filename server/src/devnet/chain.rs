@@ -217,6 +217,31 @@ impl DevChain {
         Job { request_id, prefix, base_share_target, height: Some(height) }
     }
 
+    /// Moves the tip to a block that somebody else has found.
+    pub fn advance(&self) -> Tip {
+        let mut state = self.lock();
+        let height = state.tip.height + 1;
+        let found = BlockHeader {
+            prefix: HeaderPrefix::from_fields(&HeaderFields {
+                version: BLOCK_VERSION,
+                parent: state.tip.hash,
+                merkle_root: merkle_root(self.settings.seed, height, 0),
+                time: block_time(self.settings.seed, 0),
+                bits: self.settings.block_bits,
+            }),
+            nonce: 0,
+            bits: self.settings.block_bits,
+            hash_pow: HashPow::from_bytes([0; 32]),
+            flags: 0,
+        };
+        let cumulative_tick = state.tip.cumulative_tick;
+        let tip = Tip { height, hash: found.long_hash(), cumulative_tick };
+        state.tip = tip;
+        drop(state);
+        self.tip.send_replace(tip);
+        tip
+    }
+
     /// Judges a result; a solution that holds moves the tip, a share is credited.
     /// spec: targets §8
     ///

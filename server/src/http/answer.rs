@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 /// What lives as long as an answer.
 #[derive(Debug)]
@@ -27,15 +28,39 @@ pub struct Answered {
     pub place: Option<Place>,
     /// Set when the answer is a response that may be asked for by its id later.
     pub response_of: Option<EngineIndex>,
+    /// The engine's work goes on although the client has gone: its proof is wanted.
+    pub to_the_end: bool,
 }
 
 /// Sends a request and relays the answer: a successful stream as it comes; everything else is
 /// buffered and keeps the engine's status and content type. Dropping the future aborts the engine's
-/// work.
+/// work, unless the answer is wanted to the end.
 ///
 /// # Errors
 /// [`ApiError`] when no whole answer comes.
 pub async fn forward(
+    app: &Arc<App>,
+    engine: EngineIndex,
+    method: Method,
+    path: &PathAndQuery,
+    headers: HeaderMap,
+    body: Bytes,
+    answered: Answered,
+) -> Result<Response<Body>, ApiError> {
+    if !answered.to_the_end {
+        return exchange(app, engine, method, path, headers, body, answered).await;
+    }
+    // A task of its own does not end with the client.
+    let (app, path) = (app.clone(), path.clone());
+    let task = async move {
+        exchange(&app, engine, method, &path, headers, body, answered).await
+    };
+    tokio::spawn(task.in_current_span()).await.unwrap_or_else(|_| {
+        Err(ApiError::busy("interrupted", "the request was interrupted by the proxy's end"))
+    })
+}
+
+async fn exchange(
     app: &Arc<App>,
     engine: EngineIndex,
     method: Method,

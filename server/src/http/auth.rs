@@ -163,6 +163,12 @@ impl Access {
         Self { keys, open }
     }
 
+    /// The same keys, and nobody without one.
+    #[must_use]
+    pub fn closed(&self) -> Self {
+        Self { keys: self.keys.clone(), open: false }
+    }
+
     /// True when programs on this machine need no key.
     #[must_use]
     pub const fn is_open(&self) -> bool {

@@ -36,15 +36,27 @@ impl ApiError {
     /// 401, asking for a Bearer key.
     #[must_use]
     pub fn unauthorized(message: &'static str) -> Self {
-        let mut error = Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
-        error.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
-        error
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
+        error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// 404.
     #[must_use]
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 405.
+    #[must_use]
+    pub fn method_not_allowed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    /// The error with a header.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
     }
 
     /// 413 with the limit.
@@ -66,10 +78,9 @@ impl ApiError {
 
     /// The error with `Retry-After`, in whole seconds, at least one.
     #[must_use]
-    pub fn retry_after(mut self, wait: Duration) -> Self {
+    pub fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
-        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
-        self
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// The answer's status.

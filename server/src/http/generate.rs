@@ -72,6 +72,7 @@ async fn generate(
     let answered = Answered {
         counted: app.metrics.begin(route, class),
         place: Some(place),
+        to_the_end: class == Class::Mined && app.limits.finish_for_proof,
         response_of: (route == Route::Responses && app.engines.are_several()).then_some(engine),
     };
     // From here on a client that goes away drops this future, and with it the engine request.

@@ -1,9 +1,10 @@
 //! The listening socket: accepts connections within limits, and on shutdown stops accepting and
 //! lets the requests in flight finish until a deadline. spec: proxy §3
 
-use super::router::Face;
 pub use super::tls::TlsFiles;
 use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -59,10 +60,20 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
-/// Serves `face` until `stop` completes, then drains.
+/// Whatever answers requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one request that came from `peer`.
+    fn answer(
+        &self,
+        request: Request,
+        peer: IpAddr,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Serves until `stop` completes, then drains.
 pub async fn serve(
     listener: TcpListener,
-    face: Face,
+    face: impl Answers,
     tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
@@ -99,10 +110,10 @@ pub async fn serve(
 }
 
 /// Serves one connection to its end.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + 'static, A: Answers>(
     stream: S,
     peer: IpAddr,
-    face: Face,
+    face: A,
     limits: ConnectionLimits,
     watcher: Watcher,
 ) {
@@ -112,7 +123,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_buf_size(limits.head_bytes.max(8192));
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let face = face.clone();
-        async move { Ok::<_, Infallible>(face.answer(request.map(Body::new), Some(peer)).await) }
+        async move { Ok::<_, Infallible>(face.answer(request.map(Body::new), peer).await) }
     });
     let connection = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {

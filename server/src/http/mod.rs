@@ -1,15 +1,17 @@
 //! The HTTP face, from the socket inwards: [`listen`] accepts connections ([`tls`]), [`router`] says
-//! which route is whose and what is done for every request, [`auth`] and [`limits`] who may call and
+//! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`] and [`limits`] who may call and
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
 //! [`engine`] sends, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
-//! proofs, [`status`] what the proxy knows about itself.
+//! proofs, [`status`] what the proxy knows about itself, [`mcp`] is the same for programs that talk
+//! in tools.
 
 pub mod active_model;
 pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod cors;
+pub mod door;
 pub mod engine;
 pub mod engines;
 pub mod errors;
@@ -19,12 +21,14 @@ pub mod inflate;
 pub mod inject;
 pub mod limits;
 pub mod listen;
+pub mod mcp;
 pub mod pass;
 pub mod profile;
 pub mod proofs;
 pub mod relay;
 pub mod request_id;
 pub mod router;
+pub mod spool;
 pub mod status;
 pub mod throughput;
 pub mod tls;
@@ -33,6 +37,7 @@ pub mod usage;
 use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::outbox::Outbox;
 use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use engines::Engines;
@@ -52,6 +57,8 @@ pub struct RequestLimits {
     pub job_stale_after: Duration,
     /// A request of the mining model that cannot be mined is answered 503.
     pub strict_mining: bool,
+    /// A mined request is read to its end although its client has gone.
+    pub finish_for_proof: bool,
     /// The proof routes answer.
     pub proofs_enabled: bool,
 }
@@ -63,6 +70,7 @@ impl Default for RequestLimits {
             body_time: Duration::from_secs(60),
             job_stale_after: Duration::from_secs(60),
             strict_mining: false,
+            finish_for_proof: false,
             proofs_enabled: true,
         }
     }
@@ -85,6 +93,8 @@ pub struct App {
     pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
+    /// Proofs on their way to the sink; `None` without one.
+    pub outbox: Option<Arc<Outbox>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits on requests.

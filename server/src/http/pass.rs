@@ -147,7 +147,7 @@ async fn pass(
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let answered =
-        Answered { counted: app.metrics.begin_pass(route), place: None, response_of: None };
+        Answered { counted: app.metrics.begin_pass(route), place: None, response_of: None, to_the_end: false };
     forward(app, engine, method, path, headers, body, answered).await
 }
 

@@ -39,7 +39,8 @@ enum State {
 /// The body of a streamed answer.
 #[derive(Debug)]
 pub struct Relay {
-    engine: Incoming,
+    /// None once the engine is left.
+    engine: Option<Incoming>,
     timeouts: EngineTimeouts,
     started: Instant,
     last_piece: Instant,
@@ -64,7 +65,7 @@ impl Relay {
         let now = Instant::now();
         let alarm = now + timeouts.idle.min(timeouts.total);
         Self {
-            engine,
+            engine: Some(engine),
             timeouts,
             started: now,
             last_piece: now,
@@ -85,7 +86,8 @@ impl Relay {
 
     fn poll_engine(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
         loop {
-            match Pin::new(&mut self.engine).poll_frame(cx) {
+            let Some(engine) = &mut self.engine else { return Poll::Ready(None) };
+            match Pin::new(engine).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers belong to the engine's framing, which ends here.
                     let Ok(piece) = frame.into_data() else { continue };
@@ -142,6 +144,27 @@ impl Relay {
         self.alarm.as_mut().reset(next);
         None
     }
+}
+
+impl Drop for Relay {
+    /// The client has gone. Where the proof is wanted, the rest is read for nobody.
+    fn drop(&mut self) {
+        if !self.answered.to_the_end || self.state != State::Flowing {
+            return;
+        }
+        let Some(engine) = self.engine.take() else { return };
+        let (idle, left) =
+            (self.timeouts.idle, self.timeouts.total.saturating_sub(self.started.elapsed()));
+        // The proxy's end ends it too: then there is no runtime to ask.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(left, read_out(engine, idle)));
+        }
+    }
+}
+
+/// Reads an answer that nobody waits for.
+async fn read_out(mut engine: Incoming, idle: Duration) {
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(idle, engine.frame()).await {}
 }
 
 impl Body for Relay {

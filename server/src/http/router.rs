@@ -6,7 +6,7 @@ use super::cors::{self, CorsOrigins};
 use super::errors::{ApiError, ErrorCode};
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::request_id::RequestId;
-use super::{App, active_model, generate, pass, proofs, status};
+use super::{App, active_model, generate, pass, proofs, spool, status};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -106,11 +106,15 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .route_layer(from_fn_with_state(app.clone(), when_enabled));
     let proof = Router::new()
         .merge(proofs)
+        .route("/v1/spool", get(spool::list))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
         .merge(active_model::reading());
-    let open =
-        Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));
+    let changing = active_model::changing().route("/v1/spool/replay", post(spool::replay));
+    let open = Router::new()
+        .route("/health", get(status::health))
+        .route("/startup", get(status::startup))
+        .route("/ready", get(status::ready));
     let guard = |routes: Router<Arc<App>>, scope: Scope| {
         let gate = Gate { access: access.clone(), app: app.clone(), scope };
         routes.route_layer(from_fn_with_state(Arc::new(gate), pass_gate))
@@ -118,7 +122,7 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
     Router::new()
         .merge(guard(inference, Scope::Inference))
         .merge(guard(proof, Scope::Proof))
-        .merge(guard(active_model::changing(), Scope::Admin))
+        .merge(guard(changing, Scope::Admin))
         .merge(open)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -167,11 +171,7 @@ async fn unknown_path(uri: Uri) -> ApiError {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        format!("{method} is not allowed on {}", uri.path()),
-    )
+    ApiError::method_not_allowed(format!("{method} is not allowed on {}", uri.path()))
 }
 
 fn no_randomness() -> ApiError {

@@ -2,11 +2,12 @@
 //! Readiness is about serving users; what keeps mining from starting is said beside it and never
 //! takes the proxy out of service. spec: proxy §3, §21.1
 
-use super::App;
 use super::engine::Health;
 use super::errors::ApiError;
+use super::{App, spool};
 use crate::metrics::Gauges;
 use crate::mining::snapshot::{NotMined, Offer};
+use crate::spool::SpoolHealth;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,25 +21,46 @@ pub async fn health() -> Json<Value> {
     Json(json!({ "status": "healthy" }))
 }
 
-/// GET `/ready`: 200 when users can be served, else 503, with every reason by name.
+/// GET `/startup`: the proxy is put together. Before that the door answers 503.
+pub async fn startup() -> Json<Value> {
+    Json(json!({ "started": true }))
+}
+
+/// GET `/ready`: 200 when users can be served, else 503, with every reason by name. An engine of
+/// single models that is not up is named too, but takes nobody else's service away.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let mut reasons = Vec::new();
     if app.draining.load(Ordering::Relaxed) {
         reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
     }
-    if app.engines.default().health() != Health::Up {
-        let detail = app.engines.default().health().as_str();
-        reasons.push(json!({ "name": "engine", "detail": detail }));
+    let default = app.engines.default();
+    if default.health() != Health::Up {
+        reasons.push(json!({ "name": "engine", "detail": default.health().as_str() }));
     }
+    let degraded: Vec<Value> = app
+        .engines
+        .not_up()
+        .filter(|(engine, _)| engine.url() != default.url())
+        .map(|(engine, health)| json!({ "name": "engine", "url": engine.url().to_string(), "detail": health.as_str() }))
+        .collect();
+    let snapshot = app.context.load();
+    let fresh = snapshot.job_age().is_some_and(|age| age <= app.limits.job_stale_after);
     let mining = mining_reason(&app);
     let body = json!({
         "ready": reasons.is_empty(),
         "reasons": reasons,
+        "degraded": degraded,
         "mining": {
             "ready": mining.is_none(),
             "reason": mining.map(NotMined::reason),
             "source": app.source,
             "collector": app.collector_endpoint,
+            "checks": {
+                "job_fresh": fresh,
+                "vdf_proof": snapshot.vdf().is_some(),
+                "registry_loaded": snapshot.models().loaded,
+                "collector_bound": true,
+            },
         },
     });
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -56,49 +78,101 @@ fn mining_reason(app: &App) -> Option<NotMined> {
     }
 }
 
-/// GET `/status`: the reference's keys where they have a meaning here, and ours.
+/// GET `/status`: the reference's keys where they have a meaning here, and ours. spec: proxy §21.1
 pub async fn status(State(app): State<Arc<App>>) -> Response {
-    let snapshot = app.context.load();
-    let (job, vdf) = (snapshot.job(), snapshot.vdf());
-    let block_hash = job.map(|job| format!("{:x}", job.parent()));
-    let store = app.store.stats();
+    let chain = app.chain_report.as_ref().map(|report| report());
+    let of_chain = |name: &str| chain.as_ref().and_then(|chain| chain.get(name)).cloned();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.started.elapsed().as_secs(),
-        "context": {
-            "block_hash": block_hash.map(|hash| format!("{}...", &hash[..16])),
-            "request_id": job.map(|job| job.request_id),
-            "height": job.and_then(|job| job.height),
-            "vdf_tick": vdf.map_or(0, |vdf| vdf.tick.0),
-            "has_vdf_proof": vdf.is_some(),
-            "age_seconds": snapshot.job_age().map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            "mining_paused": app.context.pause().is_paused(),
-            "cooldown_remaining_seconds":
-                app.context.pause().remaining().map_or(0.0, |left| left.as_secs_f64()),
-            "expected_model_identifier": snapshot.expected_model_identifier(),
-            "source": app.source,
-            "not_mining": mining_reason(&app).map(NotMined::reason),
-        },
-        "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
-        "proxy": {
-            "active_requests": app.metrics.active_requests(),
-            "target_url": app.engines.default().url().to_string(),
-            "engine": app.engines.default().health().as_str(),
-            "proof_version": app.context.settings().proof_version,
-            "active_model": app.active_model.view(),
-            "model_sync": app.registrar.report(),
-        },
-        "proofs": {
-            "items": store.items,
-            "proofs": store.proofs,
-            "bytes": store.bytes,
-            "collector": app.collector_endpoint,
-        },
-        "chain": app.chain_report.as_ref().map(|report| report()),
+        "context": context(&app),
+        "vdf": vdf(&app, of_chain("vdf")),
+        "zmq": of_chain("zmq").unwrap_or_else(|| json!({ "running": false })),
+        "proxy": proxy(&app),
+        "proofs": proofs(&app),
+        "chain": chain,
     });
     let text = serde_json::to_string_pretty(&body).unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json)], text).into_response()
+}
+
+fn context(app: &App) -> Value {
+    let snapshot = app.context.load();
+    let (job, vdf) = (snapshot.job(), snapshot.vdf());
+    let block_hash = job.map(|job| format!("{:x}", job.parent()));
+    let tenths = |seconds: f64| (seconds * 10.0).round() / 10.0;
+    json!({
+        "block_hash": block_hash.map(|hash| format!("{}...", &hash[..16])),
+        "request_id": job.map(|job| job.request_id),
+        "height": job.and_then(|job| job.height),
+        "vdf_tick": vdf.map_or(0, |vdf| vdf.tick.0),
+        "has_vdf_proof": vdf.is_some(),
+        "age_seconds": snapshot.job_age().map(|age| tenths(age.as_secs_f64())),
+        "mining_paused": app.context.pause().is_paused(),
+        "cooldown_remaining_seconds":
+            app.context.pause().remaining().map_or(0.0, |left| left.as_secs_f64()),
+        "expected_model_identifier": snapshot.expected_model_identifier(),
+        "source": app.source,
+        "not_mining": mining_reason(app).map(NotMined::reason),
+    })
+}
+
+/// What the prover says about itself, and the proof in use.
+fn vdf(app: &App, prover: Option<Value>) -> Value {
+    let snapshot = app.context.load();
+    let vdf = snapshot.vdf();
+    let mut report = prover.unwrap_or_else(|| json!({ "available": vdf.is_some() }));
+    report["current_block"] = vdf.map(|vdf| format!("{:x}", vdf.challenge)).into();
+    report
+}
+
+fn proxy(app: &App) -> Value {
+    let engines: Vec<Value> = app
+        .engines
+        .iter()
+        .map(|(_, engine)| json!({ "url": engine.url().to_string(), "health": engine.health().as_str() }))
+        .collect();
+    let throughput = app.metrics.throughput();
+    let (rates, totals) = (throughput.rates(), throughput.totals());
+    json!({
+        "active_requests": app.metrics.active_requests(),
+        "in_flight": app.limiter.in_flight(),
+        "target_url": app.engines.default().url().to_string(),
+        "engine": app.engines.default().health().as_str(),
+        "engines": engines,
+        "session_open": true,
+        "proof_version": app.context.settings().proof_version,
+        "active_model": app.active_model.view(),
+        "model_sync": app.registrar.report(),
+        "input_tokens_per_sec": rates.prompt_tokens_per_sec,
+        "output_tokens_per_sec": rates.completion_tokens_per_sec,
+        "throughput": {
+            "prompt_tokens_per_sec": rates.prompt_tokens_per_sec,
+            "completion_tokens_per_sec": rates.completion_tokens_per_sec,
+            "total_tokens_per_sec": rates.total_tokens_per_sec,
+            "completions_per_min": rates.completions_per_min,
+            "hashes_per_sec": rates.hashes_per_sec,
+            "window_seconds": 60.0,
+        },
+        "totals": {
+            "prompt_tokens": totals.prompt_tokens,
+            "completion_tokens": totals.completion_tokens,
+            "completions": totals.completions,
+            "hashes": totals.hashes(),
+        },
+    })
+}
+
+fn proofs(app: &App) -> Value {
+    let store = app.store.stats();
+    json!({
+        "items": store.items,
+        "proofs": store.proofs,
+        "bytes": store.bytes,
+        "collector": app.collector_endpoint,
+        "spool": spool::summary(app),
+    })
 }
 
 /// GET `/metrics`: Prometheus text.
@@ -116,6 +190,11 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         vdf_tick: snapshot.vdf().map_or(0, |vdf| i64::try_from(vdf.tick.0).unwrap_or(i64::MAX)),
         store_proofs: whole(store.proofs),
         store_bytes: whole(store.bytes),
+        spool: app.store.spool().stats(),
+        spool_degraded: i64::from(matches!(
+            app.store.spool().health(),
+            SpoolHealth::Degraded { .. }
+        )),
         engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
     let text = app.metrics.render(&gauges).map_err(|error| {

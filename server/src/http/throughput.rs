@@ -8,6 +8,9 @@ use tensorpow_core::units::WINDOW;
 
 /// Seconds that are looked back.
 const WINDOW_SECONDS: f64 = 60.0;
+/// Answers this close together, in seconds, are kept as one entry: what is kept does not grow with
+/// the rate.
+const ENTRY_SECONDS: f64 = 0.1;
 
 /// What has been counted.
 #[derive(Debug)]
@@ -18,12 +21,12 @@ pub struct Throughput {
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// (seconds, usage), oldest first.
-    recent: VecDeque<(f64, Usage)>,
+    /// By the second of their first answer, oldest first.
+    recent: VecDeque<(f64, Totals)>,
     totals: Totals,
 }
 
-/// Counts since the start.
+/// Counts of answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Prompt tokens.
@@ -35,6 +38,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    fn add(&mut self, usage: Usage) {
+        self.prompt_tokens += usage.input;
+        self.completion_tokens += usage.output;
+        self.completions += 1;
+    }
+
     /// Windows that the generated tokens make at most.
     #[must_use]
     pub const fn hashes(&self) -> u64 {
@@ -75,12 +84,16 @@ impl Throughput {
             return;
         }
         let mut counted = self.lock();
-        counted.recent.push_back((now, usage));
         counted.forget_before(now - WINDOW_SECONDS);
-        let totals = &mut counted.totals;
-        totals.prompt_tokens += usage.input;
-        totals.completion_tokens += usage.output;
-        totals.completions += 1;
+        match counted.recent.back_mut() {
+            Some((at, entry)) if now - *at < ENTRY_SECONDS => entry.add(usage),
+            _ => {
+                let mut entry = Totals::default();
+                entry.add(usage);
+                counted.recent.push_back((now, entry));
+            }
+        }
+        counted.totals.add(usage);
     }
 
     /// The rates of this moment.
@@ -96,11 +109,12 @@ impl Throughput {
         counted.forget_before(now - WINDOW_SECONDS);
         let Some((oldest, _)) = counted.recent.front() else { return Rates::default() };
         let span = (now - oldest).max(1.0);
-        let sum = |count: fn(&Usage) -> u64| {
-            counted.recent.iter().map(|(_, usage)| count(usage)).sum::<u64>() as f64
+        let sum = |count: fn(&Totals) -> u64| {
+            counted.recent.iter().map(|(_, entry)| count(entry)).sum::<u64>() as f64
         };
-        let (prompt, completion) = (sum(|usage| usage.input), sum(|usage| usage.output));
-        let completions = counted.recent.len() as f64;
+        let prompt = sum(|entry| entry.prompt_tokens);
+        let completion = sum(|entry| entry.completion_tokens);
+        let completions = sum(|entry| entry.completions);
         Rates {
             prompt_tokens_per_sec: rounded(prompt / span, 2),
             completion_tokens_per_sec: rounded(completion / span, 2),
@@ -158,5 +172,16 @@ mod tests {
         assert_eq!(throughput.totals().completions, 2);
         assert_eq!(throughput.totals().hashes(), 1);
         assert_eq!(throughput.rates_at(111.0), Rates::default());
+    }
+
+    #[test]
+    fn a_high_rate_costs_no_memory() {
+        let throughput = Throughput::default();
+        for answer in 0..100_000 {
+            throughput.record_at(f64::from(answer) / 1000.0, Usage { input: 1, output: 1 });
+        }
+        assert!(throughput.lock().recent.len() <= 601);
+        let rates = throughput.rates_at(100.0);
+        assert!((rates.completion_tokens_per_sec - 1000.0).abs() < 2.0, "{rates:?}");
     }
 }

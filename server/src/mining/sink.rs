@@ -121,12 +121,6 @@ pub trait ProofSink: Send + Sync {
         matches!(tier, Tier::Solution | Tier::Share)
     }
 
-    /// True when solutions must not overtake the shares before them. Otherwise a solution never
-    /// waits for a share.
-    fn keeps_order(&self) -> bool {
-        false
-    }
-
     /// Hands over one solution or share and waits for what became of it.
     async fn submit(&self, proof: &ReceivedProof, attempt: Attempt) -> Verdict;
 }

@@ -147,6 +147,12 @@ impl Snapshot {
         self.switching
     }
 
+    /// True when requests for `model` are to be mined. spec: proxy §12.1
+    #[must_use]
+    pub fn is_mining_model(&self, model: &str) -> bool {
+        self.models.is_mining_model(model)
+    }
+
     /// A model that is mined: the pinned one, or without a pin any registered one.
     #[must_use]
     pub fn mining_model(&self) -> Option<String> {

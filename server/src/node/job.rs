@@ -96,6 +96,21 @@ mod tests {
         assert_eq!(read_job(&trailing), Ok(job), "what follows the message is nobody's business");
     }
 
+    /// Bytes of the node's own builder, whose layout is not ours. spec: node §2.2
+    #[test]
+    fn the_nodes_own_bytes_are_read() {
+        let message = "1400000010001800040008000c001000000014001000000080969800ffffffff0c0000002c\
+            000000ffff001d20000000ea3c3cf7efc8ad3de77e80bfa558b1798d8942897db5ce33df2df027ce34d735\
+            20000000fd8335be61717c693cf0496bde005cae35586d2864c3ddcfb335da147188c1d1";
+        let job = read_job(&hex::decode(message).unwrap()).unwrap();
+        assert_eq!(job.request_id, 10_000_000);
+        assert_eq!(
+            format!("{:x}", job.prefix),
+            "ffffffffea3c3cf7efc8ad3de77e80bfa558b1798d8942897db5ce33df2df027ce34d735fd8335be6171\
+             7c693cf0496bde005cae35586d2864c3ddcfb335da147188c1d100000000ffff001d"
+        );
+    }
+
     #[test]
     fn what_is_no_job_has_a_name() {
         let label = |message: &[u8]| read_job(message).unwrap_err().label();

@@ -306,7 +306,13 @@ impl ProofSink for NodeSink {
         if self.was_sent(proof.digest) {
             return Verdict::Sent;
         }
-        tokio::time::sleep(self.wait()).await;
+        let wait = self.wait();
+        if !wait.is_zero() {
+            let seconds = wait.as_secs() + 1;
+            let detail =
+                format!("the node has been sent all it reads in a minute, {seconds} s left");
+            return Verdict::Unavailable { detail };
+        }
         let taken = lock(&self.socket).send(&proof.message[..], zmq::DONTWAIT);
         match taken {
             Ok(()) => {
@@ -361,6 +367,19 @@ mod tests {
         ] {
             assert!(endpoint(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_pace_leaves_a_node_its_patience() {
+        let sink = NodeSink::connect(ResultSettings::default()).unwrap();
+        for _ in 0..59 {
+            assert_eq!(sink.wait(), Duration::ZERO);
+            sink.note_sent(None);
+        }
+        assert_eq!(sink.wait(), Duration::ZERO, "the sixtieth");
+        sink.note_sent(None);
+        let wait = sink.wait();
+        assert!(wait > Duration::from_secs(50) && wait <= PACE.1, "{wait:?}");
     }
 
     #[test]

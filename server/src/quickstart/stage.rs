@@ -43,7 +43,7 @@ impl Stage {
         println!("           (commit: the first 40 digits of the file's SHA-256)");
         let engine_port = free_port().map_err(QuickstartError::System)?;
         let settings = DevnetArgs {
-            model: model.clone(),
+            model: Some(model.clone()),
             difficulty: 1_000_000,
             block_bits: BLOCK_BITS,
             share_target: ShareTarget(Some(Target::MAX)),
@@ -92,6 +92,7 @@ fn proxy_config(args: &QuickstartArgs, engine_port: u16) -> Result<Config, Confi
         set("engine.kind", "llama.cpp".to_owned()),
         set("proofs.collector", "127.0.0.1:0".to_owned()),
         set("proofs.max_megabytes", "100".to_owned()),
+        set("data.dir", "none".to_owned()),
     ];
     Config::load(&Layers { flags, ..Layers::default() })
 }

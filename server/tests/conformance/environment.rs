@@ -122,7 +122,7 @@ fn view(config: &Config) -> Value {
             "pending_switch": null,
         },
         "mode": [broker, pushed, inference_only],
-        "model_client_base_url": (!inference_only).then(|| settings.registry.url.clone()),
+        "model_client_base_url": (!inference_only).then(|| settings.registry.url.to_string()),
         "model_poll": if inference_only { Value::Null } else { float(settings.registry.poll_interval.as_secs_f64()) },
         "auth": config.engine.key.as_ref().and_then(|key| Some(key.bearer()?.to_str().ok()?.to_owned())),
         "BACKEND_CONTROL_API_KEY": settings.switch.control_api_key.as_ref().map(|key| key.reveal().to_owned()),

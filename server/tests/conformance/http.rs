@@ -126,7 +126,7 @@ impl World {
         let flags = [
             ("http.listen", "127.0.0.1:0".to_owned()),
             ("proofs.collector", "127.0.0.1:0".to_owned()),
-            ("data.dir", folder.path().to_str().unwrap().to_owned()),
+            ("data.dir", "none".to_owned()),
             ("limits.concurrency", CONCURRENCY.to_string()),
         ];
         let layers = Layers {
@@ -198,7 +198,7 @@ impl World {
             }
         }
         if name.starts_with("proof") && self.app.store.stats().items == 0 {
-            self.app.store.put(Arc::new(ReceivedProof {
+            let proof = Arc::new(ReceivedProof {
                 message: Bytes::from_static(b"\x00\x01\xff"),
                 completion_id: "cmpl-abc".to_owned(),
                 tier: Tier::Share,
@@ -208,7 +208,8 @@ impl World {
                 digest: None,
                 model_identifier: String::new(),
                 received_at: std::time::SystemTime::now(),
-            }));
+            });
+            self.app.store.put("cmpl-abc", proof, None);
         }
         self.guests.clear();
         if name.starts_with("at capacity") {

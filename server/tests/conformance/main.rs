@@ -9,6 +9,7 @@
 // Without the libtest harness Clippy does not see that these files are tests.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
+mod collector;
 mod engine;
 mod environment;
 mod examples;
@@ -16,19 +17,33 @@ mod http;
 mod injection;
 mod json;
 mod overrides;
+mod proof_cache;
 mod pure;
+mod registry;
 #[path = "../../../core/tests/conformance/report.rs"]
 mod report;
+mod targets;
+mod vdf_service;
 
 use report::{Group, Report};
 use serde_json::Value;
 use std::process::ExitCode;
+use tensorpow_core::target::Normalizer;
+use tensorpow_server::mining::payload::{EngineKind, PayloadSettings, PowForm};
 
 /// Runs one group: the whole file (for what groups share), the group, and the counter.
 type Runner = fn(&Value, &Value, &mut Group);
 
 const GROUPS: &[(&str, Runner)] = &[
     ("injection", injection::run),
+    ("block_target", targets::block_target),
+    ("share_target", targets::share_target),
+    ("header_prefix_bits", targets::header_prefix_bits),
+    ("normalize_model_identifier", targets::normalize_model_identifier),
+    ("proof_cache", proof_cache::run),
+    ("collector", collector::run),
+    ("registry", |all, cases, group| registry::run(all, cases, plain_settings(), group)),
+    ("vdf_service", |_, cases, group| vdf_service::run(cases, plain_settings(), group)),
     ("sampler_rebound_v2", pure::sampler_rebound_v2),
     ("sampler_rebound_v3", pure::sampler_rebound_v3),
     ("usage_from_json", pure::usage_from_json),
@@ -48,6 +63,17 @@ const INFORMATIVE: &[(&str, &str)] = &[
     ("backfill", "there is no backfill yet"),
     ("priority", "informative: the specification replaces its rules (14.4)"),
 ];
+
+/// What the contexts of groups are rendered with that do not look at payloads.
+fn plain_settings() -> PayloadSettings {
+    PayloadSettings {
+        engine: EngineKind::Vllm,
+        form: PowForm::Object,
+        proof_version: 2,
+        normalizer: Normalizer::DEFAULT,
+        share_normalizer: Normalizer::DEFAULT,
+    }
+}
 
 fn main() -> ExitCode {
     let mut report = Report::default();

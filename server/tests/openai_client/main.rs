@@ -54,12 +54,13 @@ async fn proxy(flags: &[(&str, &str)]) -> String {
         ("proofs.collector", "127.0.0.1:0"),
         ("engine.url", &url),
         ("engine.kind", "vllm"),
+        ("data.dir", "none"),
     ];
     let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
     let flags = fixed.iter().chain(flags).map(owned).collect();
     let config = Config::load(&Layers { flags, ..Layers::default() }).unwrap();
     let chain = DevnetArgs {
-        model: MODEL.parse().unwrap(),
+        model: Some(MODEL.parse().unwrap()),
         difficulty: 1_000_000,
         block_bits: CompactTarget::from_bits(0x203f_ffff),
         share_target: ShareTarget(Some(Target::MAX)),

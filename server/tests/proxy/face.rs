@@ -191,3 +191,22 @@ async fn a_head_is_answered_like_a_get() {
     assert_eq!((answer.status, answer.body.len()), (200, 0));
     assert_eq!(worker.send("HEAD", CHAT, &[], "").await.status, 405);
 }
+
+#[tokio::test]
+async fn status_has_what_the_node_reads() {
+    let reply = Script::Json(200, r#"{"usage":{"prompt_tokens":3,"completion_tokens":512}}"#);
+    let worker = Worker::devnet(reply, &[], &[]).await;
+    worker.post(CHAT, "{}").await;
+    assert_eq!(worker.get("/startup").await.status, 200);
+    let status = worker.get("/status").await.json();
+    let proxy = &status["proxy"];
+    assert_eq!(proxy["totals"]["completion_tokens"], 512);
+    assert_eq!(proxy["totals"]["hashes"], 2);
+    assert_eq!(proxy["throughput"]["completion_tokens_per_sec"], 512.0);
+    assert_eq!(proxy["output_tokens_per_sec"], 512.0);
+    assert_eq!(proxy["active_requests"], 0);
+    assert_eq!(proxy["engines"][0]["url"], proxy["target_url"]);
+    assert!(status["context"]["block_hash"].as_str().unwrap().ends_with("..."));
+    assert!(status["context"]["age_seconds"].is_f64());
+    assert!(status["vdf"]["current_block"].is_string() && status["zmq"].is_object());
+}

@@ -5,12 +5,16 @@
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod active_model;
 mod chain;
 mod collector;
 mod engine;
 mod face;
 mod inject;
+mod mcp;
 mod miner;
+mod node;
+mod registry;
 mod relay;
 mod routes;
 mod several;

@@ -158,6 +158,31 @@ async fn whoever_leaves_aborts_the_engine_on_every_route() {
 }
 
 #[tokio::test]
+async fn a_mined_request_may_be_finished_for_its_proof() {
+    let pieces = vec![&b"data: 1\n\n"[..]; 10];
+    let flags = ["--set", "engine.finish_for_proof=true"];
+    for (stream, path) in [(true, CHAT), (false, "/v1/completions")] {
+        let script = Script::Stream(pieces.clone(), Duration::from_millis(30));
+        let worker = Worker::devnet(script, &flags, &[]).await;
+        let body = format!("{{\"model\":{MODEL_NAME:?},\"stream\":{stream}}}");
+        let mut client = TcpStream::connect(worker.address).await.unwrap();
+        client.write_all(raw_post(path, &body).as_bytes()).await.unwrap();
+        wait_for("the engine to be asked", || worker.engine.asked() == 1).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(worker.engine.aborted(), 0, "{path}: the engine went on to its end");
+        let other = Script::Stream(pieces.clone(), Duration::from_millis(30));
+        let unmined = Worker::devnet(other, &flags, &[]).await;
+        let mut client = TcpStream::connect(unmined.address).await.unwrap();
+        client.write_all(raw_post(path, r#"{"model":"x"}"#).as_bytes()).await.unwrap();
+        wait_for("the engine to be asked", || unmined.engine.asked() == 1).await;
+        drop(client);
+        wait_for("the engine request to be dropped", || unmined.engine.aborted() == 1).await;
+    }
+}
+
+#[tokio::test]
 async fn every_route_maps_failures_alike() {
     let engine = MockEngine::start(reply("{}")).await;
     let config = config("http://127.0.0.1:9", &[]);

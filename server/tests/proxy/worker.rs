@@ -11,10 +11,10 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tensorpow_server::collector::Judged;
 use tensorpow_server::config::{Config, ConfigError, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::{ChainSettings, DevChain};
 use tensorpow_server::http::App;
+use tensorpow_server::outbox::Judged;
 use tensorpow_server::service::{Link, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,7 +53,8 @@ pub(crate) fn try_config(
     let args = Flags::parse_from(fixed.iter().chain(flags)).proxy;
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let environment = environment.iter().map(owned).collect();
-    Config::load(&args.into_layers(&[("engine.kind", "llama.cpp")], environment)?)
+    let command = [("engine.kind", "llama.cpp"), ("data.dir", "none")];
+    Config::load(&args.into_layers(&command, environment)?)
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {
@@ -104,6 +105,16 @@ impl Worker {
             }
             None => (None, None),
         };
+        Self::start_linked(engine, config, link, chain).await
+    }
+
+    /// A proxy on any link.
+    pub(crate) async fn start_linked(
+        engine: MockEngine,
+        config: Config,
+        link: Option<Link>,
+        chain: Option<Arc<DevChain>>,
+    ) -> Self {
         let service = Service::start(config, link).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let worker = Self {
