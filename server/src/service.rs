@@ -59,7 +59,9 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Whoever can reach the MCP server could use it.
-    #[error("the MCP server wants an API key for inference: set TENSORPOW_INFERENCE_KEY or TENSORPOW_API_KEY")]
+    #[error(
+        "the MCP server wants an API key for inference: set TENSORPOW_INFERENCE_KEY or TENSORPOW_API_KEY"
+    )]
     McpWithoutKey,
     /// The proof collector cannot run.
     #[error(transparent)]

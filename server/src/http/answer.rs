@@ -52,9 +52,7 @@ pub async fn forward(
     }
     // A task of its own does not end with the client.
     let (app, path) = (app.clone(), path.clone());
-    let task = async move {
-        exchange(&app, engine, method, &path, headers, body, answered).await
-    };
+    let task = async move { exchange(&app, engine, method, &path, headers, body, answered).await };
     tokio::spawn(task.in_current_span()).await.unwrap_or_else(|_| {
         Err(ApiError::busy("interrupted", "the request was interrupted by the proxy's end"))
     })

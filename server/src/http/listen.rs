@@ -63,11 +63,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 /// Whatever answers requests.
 pub trait Answers: Clone + Send + Sync + 'static {
     /// Answers one request that came from `peer`.
-    fn answer(
-        &self,
-        request: Request,
-        peer: IpAddr,
-    ) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(&self, request: Request, peer: IpAddr)
+    -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// Serves until `stop` completes, then drains.

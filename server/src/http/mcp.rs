@@ -71,7 +71,9 @@ impl Mcp {
             return Ok(StatusCode::ACCEPTED.into_response());
         };
         Ok(match self.call(method, &message["params"]).await {
-            Ok(result) => Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response(),
+            Ok(result) => {
+                Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
+            }
             Err((code, why)) => failure(id, code, &why),
         })
     }

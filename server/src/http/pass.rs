@@ -146,8 +146,12 @@ async fn pass(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
-    let answered =
-        Answered { counted: app.metrics.begin_pass(route), place: None, response_of: None, to_the_end: false };
+    let answered = Answered {
+        counted: app.metrics.begin_pass(route),
+        place: None,
+        response_of: None,
+        to_the_end: false,
+    };
     forward(app, engine, method, path, headers, body, answered).await
 }
 

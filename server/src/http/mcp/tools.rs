@@ -99,7 +99,8 @@ async fn verify_proof(face: &Face, arguments: &Value) -> Result<String, Failed> 
     let problem = |text: String| Failed::Tool(text);
     let message = match (arguments["completion_id"].as_str(), arguments["proof"].as_str()) {
         (_, Some(hex)) => Bytes::from(
-            hex::decode(hex.trim()).map_err(|error| problem(format!("proof is no hex: {error}")))?,
+            hex::decode(hex.trim())
+                .map_err(|error| problem(format!("proof is no hex: {error}")))?,
         ),
         (Some(id), None) => {
             if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
@@ -126,7 +127,8 @@ fn judge(message: &[u8]) -> Result<String, String> {
     let v3_active = response.pow_blob.is_some_and(|proof| proof.version >= 3);
     let report = of_proof(&response, &Against { share_target: None, v3_active });
     let lines = |lines: &[Line]| {
-        let line = |line: &Line| json!({ "name": line.name, "value": line.value, "passed": line.passed });
+        let line =
+            |line: &Line| json!({ "name": line.name, "value": line.value, "passed": line.passed });
         lines.iter().map(line).collect::<Value>()
     };
     let verdict = json!({
