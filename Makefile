@@ -8,6 +8,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PYTHON ?= python3
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
+WHEELS = $(or $(CARGO_TARGET_DIR),target)/wheels
 # One feature set for lints, documentation and tests, so that they share what they build.
 ALL = --workspace --features tensorpow-ffi-c/cxx
 # What a run takes beside the defaults, for example ARGS='--prompt "What is a tick?"'.
@@ -32,10 +33,11 @@ model: ## Fetch the small real model (cached, checksum verified)
 	llama-patch/model
 
 python: ## Build the Python wheel
+	rm -f $(WHEELS)/tensorpow-*.whl
 	$(PYTHON) -m pip wheel --quiet --no-deps --config-settings=build-args="--compatibility pypi" \
-	  -w "$(or $(CARGO_TARGET_DIR),target)/wheels" ./ffi-python
+	  -w $(WHEELS) ./ffi-python
 
-test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Everything CI runs
+test: lint doc bare test-rust fuzz-check test-ffi test-ffi-python test-python test-llama ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
 
 lint: ## Formatting and lints of every language
@@ -66,8 +68,8 @@ test-ffi: ## The C and C++ examples, linked in every way
 	ffi-c/tests/examples.sh
 endif
 
-test-ffi-python: ## The Python package, installed into a clean environment
-	PYTHON="$(PYTHON)" ffi-python/tests/run.sh
+test-ffi-python: python ## The Python package from its wheel, in a clean environment
+	PYTHON="$(PYTHON)" ffi-python/tests/run.sh $(WHEELS)/tensorpow-*.whl
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header

@@ -278,7 +278,7 @@ class Verdict:
     v3_active: bool
     """The rules of version 3 bind the proof."""
     credit_units: int
-    """Credited entropy of the steps that were looked at, in units of 2^-32 bits."""
+    """Credited entropy of the steps that were looked at, in units of 1/1024 bit."""
     tier: str | None
     reuse_score: int
     """In units of 2^-32."""
