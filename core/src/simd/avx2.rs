@@ -3,18 +3,17 @@
 #![allow(unsafe_code)] // loads, stores, and what not every processor has
 
 use super::portable::{self, LOWEST, POWERS, ROUND};
-use super::{CAPACITY, DEPTH, Extremes, GROUPS, LANES, Lanes, QUAD, ROOM, Sweep, Swept, fold};
+use super::{DEPTH, Extremes, GROUPS, LANES, Lanes, QUAD, ROOM, Sweep, Swept, fold, list};
 use crate::precision::Snap;
 use core::arch::x86_64::{
-    __m256, __m256d, __m256i, _CMP_GT_OQ, _mm_loadl_epi64, _mm256_add_epi32, _mm256_add_pd,
-    _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256,
-    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_pd, _mm256_div_ps,
-    _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_max_epi32, _mm256_max_epu32, _mm256_max_ps,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_or_si256, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_srli_epi32,
-    _mm256_srlv_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
-    _mm256_sub_ps,
+    __m256, __m256d, __m256i, _CMP_GT_OQ, _mm256_add_epi32, _mm256_add_pd, _mm256_add_ps,
+    _mm256_and_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_pd,
+    _mm256_div_ps, _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_max_epi32, _mm256_max_epu32,
+    _mm256_max_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_or_si256,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_pd, _mm256_setzero_ps, _mm256_slli_epi32,
+    _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_epi32, _mm256_sub_ps,
 };
 
 cpufeatures::new!(has_avx2, "avx2");
@@ -268,27 +267,6 @@ impl Sums {
     }
 }
 
-/// Places of the set bits of a byte, lowest first.
-const PLACES: [[u8; HALF]; 256] = {
-    let mut places = [[0; HALF]; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut bit, mut filled) = (0, 0);
-        while bit < HALF {
-            if mask >> bit & 1 == 1 {
-                #[allow(clippy::cast_possible_truncation)] // below 8
-                {
-                    places[mask][filled] = bit as u8;
-                }
-                filled += 1;
-            }
-            bit += 1;
-        }
-        mask += 1;
-    }
-    places
-};
-
 #[target_feature(enable = "avx2")]
 fn sweep<const SNAP: u8, const SCALED: bool>(
     row: &[f32],
@@ -302,9 +280,8 @@ fn sweep<const SNAP: u8, const SCALED: bool>(
     let mut sums = Sums::zero();
     let mut exps = Sums::zero();
     let mut above = 0;
-    let mut id = _mm256_set1_epi32(0);
     let (quads, _) = row.as_chunks::<QUAD>();
-    for quad in quads {
+    for (quad_at, quad) in quads.iter().enumerate() {
         let mut values = [[_mm256_setzero_ps(); 2]; DEPTH];
         for (value, raw) in values.iter_mut().zip(quad.as_chunks::<LANES>().0) {
             *value = halves(raw);
@@ -313,26 +290,12 @@ fn sweep<const SNAP: u8, const SCALED: bool>(
             }
         }
         sums.add_quad(&values);
-        let mut room = ids.as_mut_ptr();
-        // SAFETY: what follows takes at most 64 places from `CAPACITY` on, and that is `ROOM`.
-        room = unsafe { room.add(above.min(CAPACITY)) };
-        let first = room;
-        for half in values.as_flattened() {
+        let mut larger = 0;
+        for (at, half) in values.as_flattened().iter().enumerate() {
             let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(*half, threshold));
-            #[allow(clippy::cast_sign_loss)] // eight bits
-            let mask = mask as usize & 0xFF;
-            // SAFETY: eight bytes are read of eight. Each turn stores eight words and moves on by
-            // at most eight, so eight turns stay within the 64 places.
-            unsafe {
-                let places = _mm_loadl_epi64(PLACES[mask].as_ptr().cast());
-                let found = _mm256_add_epi32(_mm256_cvtepu8_epi32(places), id);
-                _mm256_storeu_si256(room.cast(), found);
-                room = room.add(mask.count_ones() as usize);
-            }
-            id = _mm256_add_epi32(id, _mm256_set1_epi32(8));
+            larger |= u64::from(mask.cast_unsigned()) << (HALF * at);
         }
-        // SAFETY: both lie in `ids`.
-        above += unsafe { room.offset_from_unsigned(first) };
+        list(larger, quad_at * QUAD, ids, &mut above);
         for half in values.as_flattened_mut() {
             let scaled = if SCALED { _mm256_div_ps(*half, temperature) } else { *half };
             *half = exp(_mm256_sub_ps(scaled, reference));

@@ -1,22 +1,21 @@
-//! The kernels with AVX-512: a vector of 16 an instruction, ids gathered by its compression.
-//! `portable.rs` is the text to read.
+//! The kernels with AVX-512: a vector of 16 an instruction, comparisons into mask
+//! registers. `portable.rs` is the text to read.
 
 #![allow(unsafe_code)] // loads, stores, and what not every processor has
 
 use super::portable::{self, LOWEST, POWERS, ROUND};
-use super::{CAPACITY, DEPTH, Extremes, GROUPS, LANES, Lanes, QUAD, ROOM, Sweep, Swept, fold};
+use super::{DEPTH, Extremes, GROUPS, LANES, Lanes, QUAD, ROOM, Sweep, Swept, fold, list};
 use crate::precision::Snap;
 use core::arch::x86_64::{
     __m512, __m512d, __m512i, _CMP_GT_OQ, _mm256_castpd_ps, _mm512_add_epi32, _mm512_add_pd,
     _mm512_add_ps, _mm512_and_si512, _mm512_castps_pd, _mm512_castps_si512, _mm512_castps512_ps256,
     _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cmpgt_epi32_mask, _mm512_cvtepi32_ps,
     _mm512_cvtps_pd, _mm512_div_ps, _mm512_extractf64x4_pd, _mm512_loadu_ps, _mm512_mask_blend_ps,
-    _mm512_maskz_compress_epi32, _mm512_maskz_mov_ps, _mm512_max_epi32, _mm512_max_epu32,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_max_epi32,
+    _mm512_mask_sub_epi32, _mm512_maskz_mov_ps, _mm512_max_epi32, _mm512_max_epu32, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_epi32, _mm512_reduce_max_epi32,
     _mm512_reduce_max_epu32, _mm512_reduce_or_epi32, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_setzero_pd, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32,
-    _mm512_srlv_epi32, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
-    _mm512_sub_ps,
+    _mm512_setzero_pd, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32,
+    _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_epi32, _mm512_sub_ps,
 };
 
 // The second is asked for because processors without it slow down on wide registers.
@@ -257,25 +256,19 @@ fn sweep<const SNAP: u8, const SCALED: bool>(
     let mut sums = Sums::zero();
     let mut exps = Sums::zero();
     let mut above = 0;
-    let mut id = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let (quads, _) = row.as_chunks::<QUAD>();
-    for quad in quads {
+    for (quad_at, quad) in quads.iter().enumerate() {
         let mut values = [_mm512_setzero_ps(); DEPTH];
         for (value, raw) in values.iter_mut().zip(quad.as_chunks::<LANES>().0) {
             *value = settled::<SNAP>(load(raw), floor);
         }
         sums.add_quad(values);
-        let mut at = above.min(CAPACITY);
-        for value in values {
+        let mut larger = 0;
+        for (at, value) in values.into_iter().enumerate() {
             let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, threshold);
-            let found = _mm512_maskz_compress_epi32(mask, id);
-            // SAFETY: sixteen words are stored and `at` moves on by at most sixteen, four times,
-            // from at most `CAPACITY` on; 64 places further `ROOM` ends.
-            unsafe { _mm512_storeu_si512(ids.as_mut_ptr().add(at).cast(), found) };
-            at += mask.count_ones() as usize;
-            above += mask.count_ones() as usize;
-            id = _mm512_add_epi32(id, _mm512_set1_epi32(16));
+            larger |= u64::from(mask) << (LANES * at);
         }
+        list(larger, quad_at * QUAD, ids, &mut above);
         for value in &mut values {
             let scaled = if SCALED { _mm512_div_ps(*value, temperature) } else { *value };
             *value = exp(_mm512_sub_ps(scaled, reference));
@@ -290,12 +283,12 @@ fn sweep<const SNAP: u8, const SCALED: bool>(
 #[target_feature(enable = "avx512f")]
 fn count_above(values: &[[f32; LANES]], threshold: f32) -> usize {
     let threshold = _mm512_set1_ps(threshold);
-    let mut count = 0;
+    let mut counts = _mm512_set1_epi32(0);
     for vector in values {
         let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(load(vector), threshold);
-        count += above.count_ones() as usize;
+        counts = _mm512_mask_sub_epi32(counts, above, counts, _mm512_set1_epi32(-1));
     }
-    count
+    _mm512_reduce_add_epi32(counts).unsigned_abs() as usize
 }
 
 #[target_feature(enable = "avx512f")]

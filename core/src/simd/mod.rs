@@ -34,8 +34,8 @@ const QUAD: usize = LANES * DEPTH;
 pub(crate) const GROUPS: usize = 4096;
 /// Most ids a sweep collects.
 pub(crate) const CAPACITY: usize = 6144;
-/// Room for them: the ids of a group are stored before it is asked whether they still fit.
-pub(crate) const ROOM: usize = CAPACITY + QUAD;
+/// Room for them, in whole vectors, and a place more for the id that comes too late.
+pub(crate) const ROOM: usize = CAPACITY + LANES;
 
 /// Which instructions read the rows. All paths give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,23 @@ impl Lanes {
 
     fn fold(self) -> Swept {
         Swept { sum: fold(self.sums), exp_sum: fold(self.exps), above: self.above }
+    }
+}
+
+/// Notes the ids of the values above the threshold: bit `i` stands for id `first + i`. There is one
+/// such value among 64 or none, so a loop over the bits beats anything without branches.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn list(mut larger: u64, first: usize, ids: &mut [u32; ROOM], above: &mut usize) {
+    while larger != 0 {
+        if let Some(slot) = ids.get_mut((*above).min(CAPACITY)) {
+            #[allow(clippy::cast_possible_truncation)] // vocabularies are far below 2^32
+            {
+                *slot = first as u32 + larger.trailing_zeros();
+            }
+        }
+        *above += 1;
+        larger &= larger - 1;
     }
 }
 
