@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
-  test-python test-llama fuzz-check fmt clean
+  test-python test-llama bench-instructions fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -37,7 +37,7 @@ python: ## Build the Python wheel
 	$(PYTHON) -m pip wheel --quiet --no-deps --config-settings=build-args="--compatibility pypi" \
 	  -w $(WHEELS) ./ffi-python
 
-test: lint doc bare test-rust fuzz-check test-ffi test-ffi-python test-python test-llama ## Everything CI runs
+test: lint doc bare test-rust bench-instructions fuzz-check test-ffi test-ffi-python test-python test-llama ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
 
 lint: ## Formatting and lints of every language
@@ -55,6 +55,14 @@ bare: ## The core without std, with and without an allocator
 
 test-rust: ## Unit, conformance and integration tests
 	$(CARGO) test $(ALL)
+
+ifneq ($(filter instructions,$(SKIP)),)
+bench-instructions:
+	@echo "SKIPPED: bench-instructions (SKIP=$(SKIP))"
+else
+bench-instructions: ## What a decode step costs in instructions, held to 5 % (needs valgrind)
+	benches/instructions
+endif
 
 fuzz-check: ## The fuzz targets compile
 	$(CARGO) check --manifest-path fuzz/Cargo.toml
