@@ -108,6 +108,16 @@ impl Sequence {
         true
     }
 
+    /// Waits no longer: a window whose search is still under way is mined without a nonce, and
+    /// counts only in the free tier. spec: admission §10.1
+    pub fn forgo_admission(&mut self) {
+        if !self.ready(Duration::ZERO)
+            && let Some(search) = self.search.take()
+        {
+            search.give_up();
+        }
+    }
+
     /// Gives the window its nonce, or none: then it counts only in the free tier.
     fn admit(&mut self, nonce: Option<AdmissionNonce>) {
         self.search = None;
@@ -206,6 +216,18 @@ impl Sequence {
     /// Ends the sequence; an incomplete window is discarded. spec: sampler §7
     pub fn end(mut self, reason: EndReason) {
         self.ended = reason;
+    }
+
+    /// The precision label its proofs carry, which names the grid of its evidence.
+    #[must_use]
+    pub fn precision(&self) -> &str {
+        &self.job.compute_precision
+    }
+
+    /// The temperature that its evidence is taken at.
+    #[must_use]
+    pub fn temperature(&self) -> f32 {
+        self.job.params.temperature
     }
 
     /// Tokens drawn so far.
