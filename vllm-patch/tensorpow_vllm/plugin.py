@@ -1,7 +1,8 @@
 """What vLLM loads, in every process it starts: the entry point of `vllm.general_plugins`.
 
 Nothing but hooks is set here, and no module of vLLM is imported for it. Without
-`VLLM_ENABLE_POW=1` nothing is set at all.
+`VLLM_ENABLE_POW=1` nothing is set and nothing more is imported. With it, an installation that is
+broken ends the start: vLLM would only log what a module raises that it loads.
 """
 
 import logging
@@ -9,13 +10,11 @@ import os
 from collections.abc import Callable
 from types import ModuleType
 
-from tensorpow_vllm import api_process, exposition, hooks, parking, refusal, v1, v2, worker
 from tensorpow_vllm.settings import SWITCH, SettingError, Settings, enabled
 
 log = logging.getLogger("vllm.tensorpow")
 
 RUNNER_CHOICE = "VLLM_USE_V2_MODEL_RUNNER"
-
 _done = False
 
 
@@ -31,6 +30,8 @@ def register() -> None:
 
 
 def _register() -> None:
+    from tensorpow_vllm import api_process, exposition, parking, refusal, v1, v2, worker
+
     exposition.prepare()
     try:
         settings = Settings.read()
@@ -57,6 +58,7 @@ def _register() -> None:
 
 def _hook(settings: Settings, name: str, install: Callable[[ModuleType], None]) -> None:
     """Sets a hook; a seam that is not as it should be is refused when its module comes."""
+    from tensorpow_vllm import hooks, refusal, worker
 
     def guarded(module: ModuleType) -> None:
         try:

@@ -71,7 +71,8 @@ class Switch(unittest.TestCase):
             from tensorpow_vllm.plugin import register
             register()
             assert before == (dict(os.environ), list(sys.meta_path))
-            print(sorted(name for name in sys.modules if name.split(".")[0] in ("vllm", "torch", "fastapi")))
+            ours = "tensorpow", "numpy", "vllm", "torch", "fastapi"
+            print(sorted(name for name in sys.modules if name.split(".")[0] in ours))
         """
         self.assertEqual(self.program(body), "[]\n")
         self.assertIn("not to 1", self.program(body, VLLM_ENABLE_POW="yes"))
@@ -110,6 +111,18 @@ class Switch(unittest.TestCase):
             self.program(body, VLLM_ENABLE_POW="1", TENSORPOW_VLLM_STRICT="1")
         tried = self.program(body, VLLM_ENABLE_POW="1", TENSORPOW_VLLM_ANY_VERSION="1")
         self.assertIn(v1.RUNNER_MODULE, tried)
+
+    def test_a_broken_installation_ends_the_start(self) -> None:
+        body = """
+            import sys
+            sys.modules["tensorpow"] = None
+            from tensorpow_vllm.plugin import register
+            register()
+        """
+        self.program(body)
+        with self.assertRaises(subprocess.CalledProcessError) as caught:
+            self.program(body, VLLM_ENABLE_POW="1")
+        self.assertIn("import of tensorpow halted", caught.exception.stderr)
 
     def test_a_setting_that_cannot_be_honoured_ends_the_start(self) -> None:
         body = """
