@@ -1,7 +1,7 @@
 //! The passes over a logits row, and the one place where the instructions for them are chosen.
 //!
-//! Four kernels: [`Path::scan`] and [`Path::sweep`] read the row, [`Path::count_above`] and
-//! [`Path::sum_above`] a few thousand values taken from it. `portable` is the text to read; `avx2`
+//! Four kernels: `scan` and `sweep` read the row, `count_above` and
+//! `sum_above` a few thousand values taken from it. `portable` is the text to read; `avx2`
 //! and `avx512` say the same in wider instructions and give the same bits on any input, because the
 //! arithmetic leaves nothing to the machine:
 //!
