@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PYTHON ?= python3
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
-WHEELS = $(or $(CARGO_TARGET_DIR),target)/wheels
+WHEELS = $(abspath $(or $(CARGO_TARGET_DIR),target)/wheels)
 # One feature set for lints, documentation and tests, so that they share what they build.
 ALL = --workspace --features tensorpow-ffi-c/cxx
 # What a run takes beside the defaults, for example ARGS='--prompt "What is a tick?"'.
