@@ -3,17 +3,23 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
-  test-python test-llama fuzz-check fmt clean
+  test-python test-llama test-plugin test-contract contract test-vllm test-kernel bench-instructions fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
+WHEELS = $(abspath $(or $(CARGO_TARGET_DIR),target)/wheels)
 # One feature set for lints, documentation and tests, so that they share what they build.
 ALL = --workspace --features tensorpow-ffi-c/cxx
 # What a run takes beside the defaults, for example ARGS='--prompt "What is a tick?"'.
 ARGS ?=
-# Parts of `make test` to leave out, for example SKIP=llama.
+# Everything CI runs, in this order.
+PARTS = lint doc bare test-rust bench-instructions fuzz-check test-ffi test-ffi-python test-plugin \
+  test-python test-contract test-llama test-vllm
+# Parts of `make test` to leave out, for example SKIP=llama or SKIP="llama vllm".
 SKIP ?=
+# The vLLM that `make test-vllm` runs: 0.32.0, 0.19.1 or 0.16.0.
+VLLM ?= 0.32.0
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,11 +37,13 @@ llama: ## Build the patched llama-server (cached by pins)
 model: ## Fetch the small real model (cached, checksum verified)
 	llama-patch/model
 
-python: ## Build the Python wheel
+python: ## Build the Python wheels: the package and the vLLM plugin
+	rm -f $(WHEELS)/tensorpow*.whl
 	$(PYTHON) -m pip wheel --quiet --no-deps --config-settings=build-args="--compatibility pypi" \
-	  -w "$(or $(CARGO_TARGET_DIR),target)/wheels" ./ffi-python
+	  -w $(WHEELS) ./ffi-python
+	$(PYTHON) -m pip wheel --quiet --no-deps -w $(WHEELS) ./vllm-patch
 
-test: lint doc bare test-rust fuzz-check test-ffi test-python test-llama ## Everything CI runs
+test: $(PARTS) ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
 
 lint: ## Formatting and lints of every language
@@ -54,6 +62,14 @@ bare: ## The core without std, with and without an allocator
 test-rust: ## Unit, conformance and integration tests
 	$(CARGO) test $(ALL)
 
+ifneq ($(filter instructions,$(SKIP)),)
+bench-instructions:
+	@echo "SKIPPED: bench-instructions (SKIP=$(SKIP))"
+else
+bench-instructions: ## What a decode step costs in instructions, held to 5 % (needs valgrind)
+	benches/instructions
+endif
+
 fuzz-check: ## The fuzz targets compile
 	$(CARGO) check --manifest-path fuzz/Cargo.toml
 
@@ -66,8 +82,11 @@ test-ffi: ## The C and C++ examples, linked in every way
 	ffi-c/tests/examples.sh
 endif
 
-test-ffi-python: ## The Python package, installed into a clean environment
-	PYTHON="$(PYTHON)" ffi-python/tests/run.sh
+test-ffi-python: python ## The Python package from its wheel, in a clean environment
+	PYTHON="$(PYTHON)" ffi-python/tests/run.sh $(WHEELS)/tensorpow-*.whl
+
+test-plugin: python ## The vLLM plugin's step without vLLM, from the wheels
+	PYTHON="$(PYTHON)" vllm-patch/tests/unit/run.sh $(WHEELS)/tensorpow-*.whl $(WHEELS)/tensorpow_vllm-*.whl
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header
@@ -83,6 +102,24 @@ test-llama: server ## The patched llama-server against the stock one, alone and 
 	$(PYTHON) llama-patch/tests/test_hooks.py
 	$(PYTHON) llama-patch/tests/end_to_end.py
 endif
+
+test-contract: ## What the plugin relies on in vLLM, over all releases (a committed snapshot)
+	$(PYTHON) vllm-patch/contract/test_contract.py
+	$(PYTHON) vllm-patch/environment/test_environment.py
+
+contract: ## Read every vLLM release anew (fetches 3 GB, keeps none)
+	vllm-patch/contract/refresh
+
+ifneq ($(filter vllm,$(SKIP)),)
+test-vllm:
+	@echo "SKIPPED: test-vllm (SKIP=$(SKIP))"
+else
+test-vllm: python ## A stock vLLM on the CPU, with the plugin and without
+	TENSORPOW_WHEELS=$(WHEELS) VLLM_TEST_VERSION=$(VLLM) $(PYTHON) vllm-patch/tests/run
+endif
+
+test-kernel: ## The plugin's GPU kernel, in Triton's interpreter (no GPU needed)
+	$(PYTHON) vllm-patch/tests/run-kernel
 
 fmt: ## Format the Rust code
 	$(CARGO) fmt --all

@@ -3,3 +3,4 @@
 #[cfg(feature = "gmp")]
 pub mod gmp;
 pub mod mined;
+pub mod rows;

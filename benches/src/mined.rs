@@ -5,6 +5,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{Encode, PadMask, ProofRef, Rows, Words};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::{EVIDENCE_SLOTS, HeaderPrefix, STATS, Tick, WINDOW};
 use tensorpow_core::window::{Label, Sequence, Window};
 
@@ -36,7 +37,7 @@ pub fn proof() -> Vec<u8> {
     let grid = Grid::Snapped(Snap::Bf16);
     let mut sequence: Sequence = Sequence::new(hasher, label, grid, Params::V3, VOCAB, &PROMPT);
     let mut window: Box<Window> = Box::new(Window::new());
-    let (mut scratch, mut state) = (vec![0.0; VOCAB], 1);
+    let (mut scratch, mut state) = (Box::new(RowScratch::new()), 1);
     while window.filled() < WINDOW {
         sequence.step(&logits(&mut state), &mut scratch, &mut window).expect("finite logits");
     }

@@ -1,7 +1,6 @@
 //! The evidence of one step: the 50 largest logits, 20 probes and six statistics, all taken before
 //! truncation.
 
-use crate::math;
 use crate::row::{Grid, Row};
 use crate::select::{self, Ranked};
 use crate::units::{EVIDENCE_SLOTS, PROBE_SLOTS, STATS, TOP_SLOTS};
@@ -22,21 +21,21 @@ pub struct Evidence {
 impl Evidence {
     /// Takes the evidence of a row. spec: sampler §6
     #[must_use]
-    pub fn of(row: &Row<'_>, temperature: f32) -> Self {
-        let ranked = select::rank(row.logits());
+    pub fn of(row: &mut Row<'_>, temperature: f32) -> Self {
+        let ranked = select::rank(row, temperature);
         let mut logits = [0.0; EVIDENCE_SLOTS];
         let mut ids = [0; EVIDENCE_SLOTS];
         logits[..TOP_SLOTS].copy_from_slice(&ranked.top_logits);
         ids[..TOP_SLOTS].copy_from_slice(&ranked.top_ids);
         let slots = logits[TOP_SLOTS..].iter_mut().zip(&mut ids[TOP_SLOTS..]);
-        for ((logit, slot), id) in slots.zip(probe_ids(row.logits().len())) {
-            *logit = row.logits().get(id).copied().unwrap_or(0.0);
+        for ((logit, slot), id) in slots.zip(probe_ids(row.width())) {
+            *logit = row.logit(id).unwrap_or(0.0);
             #[allow(clippy::cast_possible_truncation)] // an id of the vocabulary
             {
                 *slot = id as u32;
             }
         }
-        Self { logits, ids, stats: stats(row, &ranked, temperature) }
+        Self { logits, ids, stats: stats(row.width(), &ranked) }
     }
 
     /// Says whether evidence that was taken elsewhere can be that of a row: `vocab` finite logits
@@ -166,19 +165,10 @@ pub fn probe_ids(vocab: usize) -> impl Iterator<Item = usize> {
 /// sorted logits over ranks `[0, 50)`, `[50, 500)`, `[500, 2000)`, `[2000, V)`, and the mean of
 /// all; 0 where the row is too short. Means are f64 with one rounding. spec: sampler §6
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // V < 2^32; f32 by rule
-fn stats(row: &Row<'_>, ranked: &Ranked, temperature: f32) -> [f32; STATS] {
-    let logits = row.logits();
-    let vocab = logits.len();
-    let max = row.max() / temperature;
-    // Without the division the loop vectorises better, and x / 1 is x.
-    let sum = if temperature == 1.0 {
-        math::sum_exp(logits, max, |l| l)
-    } else {
-        math::sum_exp(logits, max, |l| l / temperature)
-    };
+fn stats(vocab: usize, ranked: &Ranked) -> [f32; STATS] {
     let [first_50, first_500, first_2000] = ranked.leading_sums;
     [
-        (f64::from(max) + libm::log(sum)) as f32,
+        ranked.log_sum_exp as f32,
         mean(first_50, 50, vocab >= 50),
         mean(first_500 - first_50, 450, vocab >= 500),
         mean(first_2000 - first_500, 1500, vocab >= 2000),
@@ -196,14 +186,15 @@ fn mean(sum: f64, count: usize, present: bool) -> f32 {
 mod tests {
     use super::*;
     use crate::precision::Snap;
+    use crate::select::RowScratch;
 
     const BF16: Grid = Grid::Snapped(Snap::Bf16);
 
     fn evidence() -> Evidence {
         #[allow(clippy::cast_precision_loss)] // small numbers
         let logits: [f32; 200] = core::array::from_fn(|id| ((id * 37) % 64) as f32 * 0.25);
-        let mut scratch = [0.0; 200];
-        Evidence::of(&Row::prepare(&logits, BF16, &mut scratch).unwrap(), 1.0)
+        let mut scratch = RowScratch::new();
+        Evidence::of(&mut Row::prepare(&logits, BF16, &mut scratch).unwrap(), 1.0)
     }
 
     #[test]

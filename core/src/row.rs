@@ -1,17 +1,48 @@
-//! A logits row made ready for mining: rounded to the declared grid and free of everything a
-//! verifier refuses.
+//! A logits row made ready for mining: seen as rounded to the declared grid and free of everything a
+//! verifier refuses. The engine's values are neither changed nor copied; whoever reads one rounds it.
 
 use crate::precision::Snap;
+use crate::select::RowScratch;
+use crate::simd::{self, Extremes, GROUPS, Path};
 use core::fmt;
 
 /// Fewest logits a mined row has. spec: sampler §5.3
 pub const MIN_VOCAB: usize = 128;
 
 /// A row of finite logits on the declared grid, one per token id, at least [`MIN_VOCAB`] of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Row<'a> {
-    logits: &'a [f32],
-    max: f32,
+    pub(crate) values: Values<'a>,
+    pub(crate) path: Path,
+    pub(crate) max: f32,
+    /// Low bits that are zero in every value of the grid.
+    pub(crate) zero_bits: u32,
+    /// Holds the maxima of the groups, on the grid.
+    pub(crate) scratch: &'a mut RowScratch,
+}
+
+/// The engine's logits, and what each of them counts as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub(crate) raw: &'a [f32],
+    pub(crate) snap: Snap,
+    /// What −∞ becomes.
+    pub(crate) floor: f32,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn get(self, id: usize) -> Option<f32> {
+        self.raw.get(id).map(|raw| self.settled(*raw))
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = f32> + 'a {
+        self.raw.iter().map(move |raw| self.settled(*raw))
+    }
+
+    fn settled(self, raw: f32) -> f32 {
+        let logit = self.snap.apply(raw);
+        if logit == f32::NEG_INFINITY { self.floor } else { logit }
+    }
 }
 
 /// Why a row ends the mining of its sequence.
@@ -23,13 +54,6 @@ pub enum RowError {
         /// Logits expected.
         expected: usize,
         /// Logits found.
-        found: usize,
-    },
-    /// The caller's working row is shorter than the vocabulary.
-    Scratch {
-        /// Values needed.
-        needed: usize,
-        /// Values there.
         found: usize,
     },
     /// A logit is not a number.
@@ -57,7 +81,6 @@ impl RowError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Width { .. } => "row_width",
-            Self::Scratch { .. } => "row_scratch",
             Self::Nan { .. } => "logits_nan",
             Self::Infinite { .. } => "logits_infinite",
             Self::NothingFinite => "logits_nothing_finite",
@@ -71,9 +94,6 @@ impl fmt::Display for RowError {
         match self {
             Self::Width { expected, found } => {
                 write!(f, "the row has {found} logits, the sequence began with {expected}")
-            }
-            Self::Scratch { needed, found } => {
-                write!(f, "the working row holds {found} values, {needed} are needed")
             }
             Self::Nan { id } => write!(f, "logit {id} is not a number"),
             Self::Infinite { id } => write!(f, "logit {id} is plus infinity on the declared grid"),
@@ -118,94 +138,131 @@ impl Grid {
 }
 
 impl<'a> Row<'a> {
-    /// Rounds `logits` into `scratch` and applies the policy for values that are not finite: NaN,
+    /// Reads `logits` once and applies the policy for values that are not finite on the grid: NaN,
     /// +∞ or a row without finite values stop mining; −∞ becomes the row's smallest finite value.
     /// spec: sampler §5.1
     ///
     /// # Errors
     /// [`RowError`] when the row must not be mined.
-    pub fn prepare(logits: &[f32], grid: Grid, scratch: &'a mut [f32]) -> Result<Self, RowError> {
-        let found = scratch.len();
-        let Some(row) = scratch.get_mut(..logits.len()) else {
-            return Err(RowError::Scratch { needed: logits.len(), found });
-        };
+    pub fn prepare(
+        logits: &'a [f32],
+        grid: Grid,
+        scratch: &'a mut RowScratch,
+    ) -> Result<Self, RowError> {
+        Self::prepare_on(Path::best(), logits, grid, scratch)
+    }
+
+    /// [`Row::prepare`] with given instructions.
+    ///
+    /// # Errors
+    /// As [`Row::prepare`].
+    pub fn prepare_on(
+        path: Path,
+        logits: &'a [f32],
+        grid: Grid,
+        scratch: &'a mut RowScratch,
+    ) -> Result<Self, RowError> {
         if logits.len() < MIN_VOCAB {
             return Err(RowError::Width { expected: MIN_VOCAB, found: logits.len() });
         }
-        match grid {
-            // Written out per grid, so that each loop is a plain one.
-            Grid::Snapped(Snap::None) => row.copy_from_slice(logits),
-            Grid::Snapped(Snap::Bf16) => {
-                for (to, from) in row.iter_mut().zip(logits) {
-                    // Rounding would turn some NaN patterns into infinity; see the check below.
-                    *to = if from.is_nan() { f32::NAN } else { crate::precision::bf16(*from) };
-                }
+        let extremes = path.scan(logits, &mut scratch.maxima);
+        let bf16_already = extremes.union & 0xFFFF == 0;
+        let snap = match grid {
+            Grid::Bf16Exact if !bf16_already => {
+                let id = logits.iter().position(|l| l.to_bits() & 0xFFFF != 0).unwrap_or(0);
+                return Err(RowError::OffGrid { id });
             }
-            Grid::Snapped(snap) => {
-                for (to, from) in row.iter_mut().zip(logits) {
-                    *to = if from.is_nan() { f32::NAN } else { snap.apply(*from) };
-                }
-            }
-            Grid::Bf16Exact => {
-                row.copy_from_slice(logits);
-                if let Some(id) = row.iter().position(|l| l.to_bits() & 0xFFFF != 0) {
-                    return Err(RowError::OffGrid { id });
-                }
-            }
-        }
-        Self::settle(row)
+            Grid::Bf16Exact => Snap::None,
+            // The logits of a bf16 head need no rounding.
+            Grid::Snapped(Snap::Bf16) if bf16_already => Snap::None,
+            Grid::Snapped(snap) => snap,
+        };
+        let floor =
+            if all_finite(extremes, snap) { f32::NEG_INFINITY } else { floor(logits, snap)? };
+        Ok(Self::scanned(path, logits, snap, floor, bf16_already, scratch))
     }
 
     /// The row as the library primitives take it: at least 50 values, neither rounded nor checked.
     /// For tests against the reference; a mined row comes from [`Row::prepare`].
     #[must_use]
-    pub fn without_policy(logits: &'a [f32]) -> Option<Self> {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        (logits.len() >= crate::units::TOP_SLOTS).then_some(Self { logits, max })
+    pub fn without_policy(logits: &'a [f32], scratch: &'a mut RowScratch) -> Option<Self> {
+        let path = Path::best();
+        path.scan(logits, &mut scratch.maxima);
+        let floor = f32::NEG_INFINITY;
+        (logits.len() >= crate::units::TOP_SLOTS)
+            .then(|| Self::scanned(path, logits, Snap::None, floor, false, scratch))
     }
 
-    /// The policy part of [`Row::prepare`].
-    fn settle(row: &'a mut [f32]) -> Result<Self, RowError> {
-        let mut max = f32::NEG_INFINITY;
-        let mut min = f32::INFINITY;
-        let mut unordered = false;
-        let mut masked = false;
-        for l in row.iter() {
-            unordered |= l.is_nan() | (*l == f32::INFINITY);
-            masked |= *l == f32::NEG_INFINITY;
-            max = if *l > max { *l } else { max };
-            min = if *l < min && *l > f32::NEG_INFINITY { *l } else { min };
-        }
-        if unordered {
-            return Err(match row.iter().position(|l| l.is_nan()) {
-                Some(id) => RowError::Nan { id },
-                None => RowError::Infinite {
-                    id: row.iter().position(|l| *l == f32::INFINITY).unwrap_or(0),
-                },
-            });
-        }
-        if max == f32::NEG_INFINITY {
-            return Err(RowError::NothingFinite);
-        }
-        if masked {
-            for l in row.iter_mut().filter(|l| **l == f32::NEG_INFINITY) {
-                *l = min;
+    fn scanned(
+        path: Path,
+        logits: &'a [f32],
+        snap: Snap,
+        floor: f32,
+        bf16_already: bool,
+        scratch: &'a mut RowScratch,
+    ) -> Self {
+        let used = logits.len().min(GROUPS);
+        let maxima = scratch.maxima.get_mut(..used).unwrap_or_default();
+        simd::settle(maxima, snap, floor);
+        let (_, max) = simd::range(maxima);
+        let zero_bits = match snap {
+            Snap::Bf16 => 16,
+            Snap::Fp16 => 13,
+            _ if bf16_already => 16,
+            _ => 0,
+        };
+        Self { values: Values { raw: logits, snap, floor }, path, max, zero_bits, scratch }
+    }
+
+    /// Logits in the row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.values.raw.len()
+    }
+
+    /// The logit of a token id.
+    #[must_use]
+    pub fn logit(&self, id: usize) -> Option<f32> {
+        self.values.get(id)
+    }
+
+    /// The logits in the order of their ids.
+    pub fn logits(&self) -> impl Iterator<Item = f32> + 'a {
+        self.values.iter()
+    }
+}
+
+/// True when every value stays finite on the grid.
+fn all_finite(extremes: Extremes, snap: Snap) -> bool {
+    // The smallest bit pattern of a value that does not.
+    let limit: u32 = match snap {
+        Snap::Bf16 => 0x7F7F_8000,
+        Snap::Fp16 => 0x477F_F000,
+        Snap::None | Snap::Int8 => 0x7F80_0000,
+    };
+    extremes.signed < limit.cast_signed() && extremes.unsigned < limit | 1 << 31
+}
+
+/// What −∞ becomes: the smallest finite value. spec: sampler §5.1
+fn floor(logits: &[f32], snap: Snap) -> Result<f32, RowError> {
+    let mut min = f32::INFINITY;
+    let mut unordered = false;
+    for raw in logits {
+        let l = snap.apply(*raw);
+        // Rounding would turn some NaN patterns into numbers.
+        unordered |= raw.is_nan() | (l == f32::INFINITY);
+        min = if l < min && l > f32::NEG_INFINITY { l } else { min };
+    }
+    if unordered {
+        return Err(match logits.iter().position(|l| l.is_nan()) {
+            Some(id) => RowError::Nan { id },
+            None => {
+                let infinite = |l: &f32| snap.apply(*l) == f32::INFINITY;
+                RowError::Infinite { id: logits.iter().position(infinite).unwrap_or(0) }
             }
-        }
-        Ok(Self { logits: row, max })
+        });
     }
-
-    /// The logits, one per token id.
-    #[must_use]
-    pub fn logits(&self) -> &'a [f32] {
-        self.logits
-    }
-
-    /// The largest logit.
-    #[must_use]
-    pub fn max(&self) -> f32 {
-        self.max
-    }
+    if min == f32::INFINITY { Err(RowError::NothingFinite) } else { Ok(min) }
 }
 
 #[cfg(test)]
@@ -215,8 +272,8 @@ mod tests {
     use std::vec::Vec;
 
     fn prepare(logits: &[f32], grid: Grid) -> Result<Vec<f32>, RowError> {
-        let mut scratch = vec![0.0; logits.len()];
-        Row::prepare(logits, grid, &mut scratch).map(|row| row.logits().to_vec())
+        let mut scratch = RowScratch::new();
+        Row::prepare(logits, grid, &mut scratch).map(|row| row.logits().collect())
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::evidence::{Evidence, EvidenceError};
 use crate::preimage::StepHasher;
 use crate::row::{Grid, Row, RowError};
 use crate::sampler::{Choice, Params, Survivors};
+use crate::select::RowScratch;
 use crate::units::{AdmissionNonce, Digest, Draw, EVIDENCE_SLOTS, STATS, WINDOW};
 
 /// Longest precision label a sequence takes, in bytes.
@@ -313,6 +314,8 @@ pub struct Sequence<const W: usize = WINDOW> {
     context: Context<W>,
     /// Tokens drawn since the sequence began.
     drawn: u64,
+    /// The next step's digest, if it has been asked for, and the nonce it was computed with.
+    next: Option<(Option<AdmissionNonce>, Digest)>,
 }
 
 impl<const W: usize> Sequence<W> {
@@ -328,33 +331,36 @@ impl<const W: usize> Sequence<W> {
         prompt: &[u32],
     ) -> Self {
         let context = Context::of_prompt(prompt);
-        Self { hasher, precision, grid, params, vocab, context, drawn: 0 }
+        Self { hasher, precision, grid, params, vocab, context, drawn: 0, next: None }
     }
 
     /// Draws one token from the engine's raw logits and records the step. Called once per token
-    /// that the engine keeps; a discarded sample must not reach it. `scratch` holds at least as
-    /// many values as the row. spec: sampler §7
+    /// that the engine keeps; a discarded sample must not reach it. spec: sampler §7
     ///
     /// # Errors
     /// [`StepError`]; nothing is recorded then and the sequence must not be mined any further.
     pub fn step(
         &mut self,
         logits: &[f32],
-        scratch: &mut [f32],
+        scratch: &mut RowScratch,
         window: &mut Window<W>,
     ) -> Result<Step, StepError> {
         if logits.len() != self.vocab {
             return Err(RowError::Width { expected: self.vocab, found: logits.len() }.into());
         }
-        let row = Row::prepare(logits, self.grid, scratch)?;
-        self.step_row(&row, window)
+        let mut row = Row::prepare(logits, self.grid, scratch)?;
+        self.step_row(&mut row, window)
     }
 
     /// [`Sequence::step`] on a row that is ready.
     ///
     /// # Errors
     /// [`StepError::WindowMismatch`] when the lent window stands at another step.
-    pub fn step_row(&mut self, row: &Row<'_>, window: &mut Window<W>) -> Result<Step, StepError> {
+    pub fn step_row(
+        &mut self,
+        row: &mut Row<'_>,
+        window: &mut Window<W>,
+    ) -> Result<Step, StepError> {
         self.step_with(|temperature| Evidence::of(row, temperature), window)
     }
 
@@ -383,7 +389,7 @@ impl<const W: usize> Sequence<W> {
         if window.filled != expected {
             return Err(StepError::WindowMismatch { expected, found: window.filled });
         }
-        let digest = self.digest(window.nonce());
+        let digest = self.look_ahead(window.nonce());
         let draw = Draw::from_digest(&digest);
         let evidence = evidence(self.params.temperature);
         let (top_logits, top_ids) = top(&evidence);
@@ -391,6 +397,7 @@ impl<const W: usize> Sequence<W> {
         window.record(choice, draw, &evidence);
         self.context.push(choice.token);
         self.drawn += 1;
+        self.next = None;
         Ok(Step { token: choice.token, j, completes_window: window.is_complete() })
     }
 
@@ -412,6 +419,19 @@ impl<const W: usize> Sequence<W> {
     #[must_use]
     pub fn digest(&self, nonce: Option<&AdmissionNonce>) -> Digest {
         self.hasher.step(self.j(), &self.context, self.precision.as_bytes(), nonce)
+    }
+
+    /// [`Sequence::digest`], kept for the step: whoever waits for the logits asks for it now, and the
+    /// step hashes nothing any more.
+    pub fn look_ahead(&mut self, nonce: Option<&AdmissionNonce>) -> Digest {
+        match &self.next {
+            Some((with, digest)) if with.as_ref() == nonce => *digest,
+            _ => {
+                let digest = self.digest(nonce);
+                self.next = Some((nonce.copied(), digest));
+                digest
+            }
+        }
     }
 
     /// What is needed to close this sequence's windows elsewhere.
@@ -442,5 +462,41 @@ impl Closer {
         window.is_complete().then(|| {
             self.hasher.closing(window.tokens(), self.precision.as_bytes(), window.nonce())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::precision::Snap;
+    use crate::units::Tick;
+    use std::boxed::Box;
+
+    #[test]
+    fn a_digest_asked_for_early_is_the_one_the_step_draws_from() {
+        let label = Label::new("bf16").unwrap();
+        let hasher = StepHasher::new(&[7; 76], &[9; 200], Tick(5));
+        let grid = Grid::Snapped(Snap::Bf16);
+        let mut asked: Sequence<4> =
+            Sequence::new(hasher, label, grid, Params::V3, 128, &[1, 2, 3]);
+        let mut unasked = asked.clone();
+        let mut windows = [Window::new(), Window::new()];
+        let nonce = AdmissionNonce::from_bytes([6; 32]);
+        // Asked too early: the window has no nonce yet.
+        assert_eq!(asked.look_ahead(None), unasked.digest(None));
+        for window in &mut windows {
+            window.set_nonce(Some(nonce)).unwrap();
+        }
+        let [ours, theirs] = &mut windows;
+        let mut scratch = Box::new(RowScratch::new());
+        for step in 0..4_u16 {
+            let logits: [f32; 128] =
+                core::array::from_fn(|id| f32::from(id as u16 * 37 % 64 + step));
+            let digest = asked.look_ahead(Some(&nonce));
+            assert_eq!(digest, unasked.digest(Some(&nonce)), "step {step}");
+            let first = asked.step(&logits, &mut scratch, ours).unwrap();
+            assert_eq!(first, unasked.step(&logits, &mut scratch, theirs).unwrap());
+        }
+        assert_eq!((ours.draws(), ours.tokens()), (theirs.draws(), theirs.tokens()));
     }
 }

@@ -13,6 +13,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{Proof, ProofRef};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::selfcheck::{Check, Expected, Passed, Purpose, Unsent, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{HeaderPrefix, Tick, WINDOW};
@@ -155,7 +156,7 @@ fn a_row_of_another_width_or_a_foreign_window_is_refused_and_changes_nothing() {
     let grid = Grid::Snapped(Snap::Bf16);
     let mut sequence: Sequence = Sequence::new(hasher, label, grid, Params::V3, VOCAB, &[1]);
     let mut window = Box::new(Window::new());
-    let mut scratch = vec![0.0; VOCAB];
+    let mut scratch = Box::new(RowScratch::new());
     let before = sequence.digest(None);
     let narrow = sequence.step(&logits(0)[..VOCAB - 1], &mut scratch, &mut window);
     assert!(matches!(narrow, Err(StepError::Row(_))));

@@ -194,6 +194,11 @@ impl Search {
         Some(nonce)
     }
 
+    /// Ends the search without a result.
+    pub(crate) fn give_up(mut self) {
+        self.outcome = "given_up";
+    }
+
     /// The window's nonce, or that it gets none. The attempts are limited, so the wait is too.
     pub(crate) fn wait_to_the_end(&mut self) -> Option<AdmissionNonce> {
         loop {

@@ -166,7 +166,15 @@ impl Counters {
                 "tensorpow_admission_windows_total",
                 "Windows that should have an admission nonce, by what came of it.",
                 "outcome",
-                ["found", "not_found", "cancelled", "no_difficulty", "no_message", "no_randomness"],
+                [
+                    "found",
+                    "not_found",
+                    "given_up",
+                    "cancelled",
+                    "no_difficulty",
+                    "no_message",
+                    "no_randomness",
+                ],
             ),
             ended: Labelled::new(
                 "tensorpow_sequences_ended_total",

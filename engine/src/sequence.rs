@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tensorpow_core::evidence::Evidence;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::{AdmissionNonce, Draw};
 use tensorpow_core::window::{self, StepError, Window};
 
@@ -18,8 +19,8 @@ use crate::request::EndReason;
 use crate::windows::Full;
 
 thread_local! {
-    /// Working row of the sequences that this thread samples, one after another.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Working memory of the sequences that this thread samples, one after another.
+    static SCRATCH: RefCell<Option<Box<RowScratch>>> = const { RefCell::new(None) };
 }
 
 /// The sequence stopped mining. Its text is unharmed: the inference engine chooses this and all
@@ -57,7 +58,6 @@ pub struct Sequence {
     job: Arc<Job>,
     /// The search for the nonce of the window that comes next; none when it needs none, or has it.
     search: Option<Search>,
-    vocab: usize,
     slot_id: i32,
     stopped: Option<Stopped>,
     ended: EndReason,
@@ -77,7 +77,6 @@ impl Sequence {
             archive: Archive::of_prompt(request.prompt),
             job: Arc::new(job),
             search: None,
-            vocab: request.vocab,
             slot_id: request.slot_id,
             stopped: None,
             ended: EndReason::Error,
@@ -95,15 +94,28 @@ impl Sequence {
     }
 
     /// True when the next [`Sequence::sample`] need not wait for the admission of its window.
-    /// Waits for it, `patience` at most. spec: sampler §10
+    /// Waits for it, `patience` at most. Takes the step's digest, so that an engine which asks before
+    /// its forward pass has nothing left to hash when the logits are there. spec: sampler §10
     pub fn ready(&mut self, patience: Duration) -> bool {
         if self.stopped.is_some() {
             return true;
         }
-        let Some(search) = &mut self.search else { return true };
-        let Some(nonce) = search.wait(patience) else { return false };
-        self.admit(nonce);
+        if let Some(search) = &mut self.search {
+            let Some(nonce) = search.wait(patience) else { return false };
+            self.admit(nonce);
+        }
+        self.mined.look_ahead(self.window.nonce());
         true
+    }
+
+    /// Waits no longer: a window whose search is still under way is mined without a nonce, and
+    /// counts only in the free tier. spec: admission §10.1
+    pub fn forgo_admission(&mut self) {
+        if !self.ready(Duration::ZERO)
+            && let Some(search) = self.search.take()
+        {
+            search.give_up();
+        }
     }
 
     /// Gives the window its nonce, or none: then it counts only in the free tier.
@@ -156,23 +168,20 @@ impl Sequence {
     /// The draw of the next token, which is known before its logits are; none while the window
     /// waits for its nonce and after the sequence stopped. spec: sampler §2, §4
     #[must_use]
-    pub fn next_draw(&self) -> Option<Draw> {
+    pub fn next_draw(&mut self) -> Option<Draw> {
         let known = self.stopped.is_none() && self.search.is_none();
-        known.then(|| Draw::from_digest(&self.mined.digest(self.window.nonce())))
+        known.then(|| Draw::from_digest(&self.mined.look_ahead(self.window.nonce())))
     }
 
     fn step(&mut self, logits: &[f32]) -> Result<window::Step, StepError> {
-        let Self { mined, window, vocab, .. } = self;
-        let mut with = |scratch: &mut Vec<f32>| {
-            if scratch.len() < *vocab {
-                scratch.resize(*vocab, 0.0);
-            }
-            mined.step(logits, scratch, window)
+        let Self { mined, window, .. } = self;
+        let mut with = |scratch: &mut Option<Box<RowScratch>>| {
+            mined.step(logits, scratch.get_or_insert_default(), window)
         };
-        let shared_row =
-            SCRATCH.try_with(|row| row.try_borrow_mut().ok().map(|mut row| with(&mut row)));
-        // A thread that is ending, or that samples from within sampling, gets a row of its own.
-        shared_row.ok().flatten().unwrap_or_else(|| with(&mut Vec::new()))
+        let shared =
+            SCRATCH.try_with(|shared| shared.try_borrow_mut().ok().map(|mut own| with(&mut own)));
+        // A thread that is ending, or that samples from within sampling, gets memory of its own.
+        shared.ok().flatten().unwrap_or_else(|| with(&mut None))
     }
 
     fn stop(&mut self, stopped: Stopped) -> Stopped {
@@ -207,6 +216,18 @@ impl Sequence {
     /// Ends the sequence; an incomplete window is discarded. spec: sampler §7
     pub fn end(mut self, reason: EndReason) {
         self.ended = reason;
+    }
+
+    /// The precision label its proofs carry, which names the grid of its evidence.
+    #[must_use]
+    pub fn precision(&self) -> &str {
+        &self.job.compute_precision
+    }
+
+    /// The temperature that its evidence is taken at.
+    #[must_use]
+    pub fn temperature(&self) -> f32 {
+        self.job.params.temperature
     }
 
     /// Tokens drawn so far.

@@ -4,13 +4,14 @@
 
 use numpy::ndarray::Dimension;
 use numpy::{
-    PyArray, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray,
-    PyUntypedArrayMethods,
+    PyArray, PyArray2, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyMemoryView, PyModule};
+use tensorpow_core::evidence::Evidence;
 
 /// One row of logits, borrowed from its owner.
 pub(crate) struct Row<'py>(PyReadonlyArray1<'py, f32>);
@@ -40,6 +41,40 @@ impl<'py> Rows<'py> {
         let scattered = || PyValueError::new_err("the rows of the logits are not contiguous");
         slices.map(|slice| slice.ok_or_else(scattered)).collect()
     }
+}
+
+/// The evidence of many rows: a row of each array for each of them.
+pub(crate) fn evidence(
+    logits: &Bound<'_, PyAny>,
+    ids: &Bound<'_, PyAny>,
+    stats: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Evidence>> {
+    let (logits, stats) = (Rows::of(logits)?, Rows::of(stats)?);
+    let ids: PyReadonlyArray2<'_, i32> = in_place(ids)?
+        .cast_into::<PyArray2<i32>>()
+        .map_err(|_| PyTypeError::new_err("ids are int32 in 2 dimensions"))?
+        .try_readonly()?;
+    let (logits, ids, stats) = (logits.rows()?, ids.as_array(), stats.rows()?);
+    if logits.len() != ids.nrows() || logits.len() != stats.len() {
+        let counts = format!("{}, {} and {}", logits.len(), ids.nrows(), stats.len());
+        return Err(PyValueError::new_err(format!("{counts} rows of logits, ids and statistics")));
+    }
+    let rows = logits.into_iter().zip(ids.outer_iter()).zip(stats);
+    let read = rows.map(|((logits, ids), stats)| {
+        // A negative id is none and fails the check of the evidence.
+        let ids: Vec<u32> = ids.iter().map(|id| u32::from_ne_bytes(id.to_ne_bytes())).collect();
+        Ok(Evidence {
+            logits: wide(logits, "logits")?,
+            ids: wide(&ids, "ids")?,
+            stats: wide(stats, "statistics")?,
+        })
+    });
+    read.collect()
+}
+
+fn wide<T: Copy, const N: usize>(row: &[T], name: &str) -> PyResult<[T; N]> {
+    row.try_into()
+        .map_err(|_| PyValueError::new_err(format!("evidence has {N} {name}, not {}", row.len())))
 }
 
 /// An array of f32 in `dimensions`, aligned, in the memory of its owner.

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use tensorpow_core::evidence::Evidence;
 use tensorpow_engine::Stopped;
 
 use crate::arrays::Rows;
@@ -23,9 +24,11 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn of(state: &mut State, logits: &[f32]) -> Self {
-        let sampled = catch_unwind(AssertUnwindSafe(|| state.call(|s| s.sample(logits))));
-        match sampled {
+    fn of(
+        state: &mut State,
+        step: impl FnOnce(&mut tensorpow_engine::Sequence) -> Result<u32, Stopped>,
+    ) -> Self {
+        match catch_unwind(AssertUnwindSafe(|| state.call(step))) {
             Ok(Some(Ok(token))) => Self::Token(token),
             Ok(Some(Err(why))) => Self::Stopped(why),
             // Living sequences only come here, so the first is a panic's leftover too.
@@ -67,20 +70,45 @@ pub(crate) fn sample(
         all.get(at).copied().ok_or_else(|| PyValueError::new_err(none()))
     };
     let rows = wanted.into_iter().map(row).collect::<PyResult<Vec<_>>>()?;
+    step(py, pool, sequences, rows, |sequence, row| sequence.sample(row))
+}
+
+/// Records `evidence[i]`, taken where the logits are, as the step of `sequences[i]`.
+pub(crate) fn record(
+    py: Python<'_>,
+    pool: &ThreadPool,
+    sequences: &[PyRef<'_, Sequence>],
+    evidence: &[Evidence],
+) -> PyResult<Vec<Py<PyAny>>> {
+    if evidence.len() != sequences.len() {
+        let message = format!("evidence of {} rows for {}", evidence.len(), sequences.len());
+        return Err(PyValueError::new_err(message));
+    }
+    let evidence = evidence.iter().collect();
+    step(py, pool, sequences, evidence, |sequence, taken| sequence.record(taken))
+}
+
+/// Steps every sequence on its own input.
+fn step<T: Send>(
+    py: Python<'_>,
+    pool: &ThreadPool,
+    sequences: &[PyRef<'_, Sequence>],
+    inputs: Vec<T>,
+    one: impl Fn(&mut tensorpow_engine::Sequence, T) -> Result<u32, Stopped> + Send + Sync,
+) -> PyResult<Vec<Py<PyAny>>> {
     // A sequence that is named twice is in use when its second turn comes.
     let locked = sequences.iter().map(|sequence| {
         let state = sequence.lock()?;
         state.check().map(|()| state)
     });
     let mut locked = locked.collect::<PyResult<Vec<MutexGuard<'_, State>>>>()?;
-    let work: Vec<_> = locked.iter_mut().map(|state| &mut **state).zip(rows).collect();
+    let work: Vec<_> = locked.iter_mut().map(|state| &mut **state).zip(inputs).collect();
     let outcomes: Vec<Outcome> = detached(py, || {
+        let step = |(state, input)| Outcome::of(state, |sequence| one(sequence, input));
         if work.len() < 2 {
-            work.into_iter().map(|(state, row)| Outcome::of(state, row)).collect()
+            work.into_iter().map(step).collect()
         } else {
-            pool.install(|| {
-                work.into_par_iter().map(|(state, row)| Outcome::of(state, row)).collect()
-            })
+            pool.install(|| work.into_par_iter().map(step).collect())
         }
     })?;
     outcomes.into_iter().map(|outcome| outcome.into_python(py)).collect()

@@ -171,6 +171,20 @@ impl Engine {
         batch::sample(py, &self.pool, &sequences, logits, rows)
     }
 
+    /// One step of many sequences, on evidence that a device took.
+    fn record_batch(
+        &self,
+        py: Python<'_>,
+        sequences: Vec<PyRef<'_, Sequence>>,
+        logits: &Bound<'_, PyAny>,
+        ids: &Bound<'_, PyAny>,
+        stats: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Py<PyAny>>> {
+        self.check_process()?;
+        let evidence = arrays::evidence(logits, ids, stats)?;
+        batch::record(py, &self.pool, &sequences, &evidence)
+    }
+
     /// Everything that is counted, in the Prometheus text format.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
         self.run(py, tensorpow_engine::Engine::metrics)

@@ -9,7 +9,7 @@ use tensorpow_core::archive::{self, MAGIC};
 use tensorpow_core::proof::canonical::canonical_to_vec;
 use tensorpow_core::proof::{self as core_proof, Encode as _};
 use tensorpow_core::units::AdmissionNonce;
-use tensorpow_core::verify::Network;
+use tensorpow_core::verify::{Network, Place};
 use tensorpow_engine::inspect::Inspected;
 
 use crate::arrays::exactly;
@@ -97,9 +97,9 @@ impl Proof {
         if let Some(negative) = difficulty.filter(|d| *d < 0) {
             return Err(PyValueError::new_err(format!("difficulty is {negative}, at least 0")));
         }
-        let verdict =
-            detached(py, || Verdict::of(&self.proof.as_ref(), network, height, difficulty))?;
-        verdict.map_err(|why| NoVerdict::new_err(why.to_string()))
+        let place = Place { network, height, difficulty };
+        let verdict = detached(py, || Verdict::of(&self.proof.as_ref(), &place))?;
+        verdict.map_err(|why| NoVerdict::new_err(format!("the proof {why}")))
     }
 
     /// Checks the proof as what it claims to be, without a chain, and reports what was seen.

@@ -70,6 +70,14 @@ impl Sequence {
         }
     }
 
+    /// Asks a living sequence what it knows at once.
+    fn about<T>(&self, ask: impl FnOnce(&tensorpow_engine::Sequence) -> T) -> PyResult<T> {
+        let state = self.lock()?;
+        state.check()?;
+        let ended = || PyRuntimeError::new_err("the sequence has ended");
+        state.sequence.as_ref().map(ask).ok_or_else(ended)
+    }
+
     /// Runs a call on a living sequence while other Python threads run.
     fn run<T: Send>(
         &self,
@@ -107,6 +115,11 @@ impl Sequence {
         self.run(py, |sequence| sequence.ready(patience))
     }
 
+    /// Mines the coming window without a nonce if its search has not ended.
+    fn forgo_admission(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, tensorpow_engine::Sequence::forgo_admission)
+    }
+
     /// The draw of the next token, which is known before its logits are.
     fn next_u(&self, py: Python<'_>) -> PyResult<Option<f32>> {
         self.run(py, |sequence| sequence.next_draw().map(|draw| draw.get()))
@@ -115,9 +128,19 @@ impl Sequence {
     /// Tokens drawn so far.
     #[getter]
     fn drawn(&self) -> PyResult<u64> {
-        let state = self.lock()?;
-        state.check()?;
-        Ok(state.sequence.as_ref().map_or(0, tensorpow_engine::Sequence::drawn))
+        self.about(tensorpow_engine::Sequence::drawn)
+    }
+
+    /// The precision label of the proofs.
+    #[getter]
+    fn precision(&self) -> PyResult<String> {
+        self.about(|sequence| sequence.precision().to_owned())
+    }
+
+    /// The temperature of the evidence.
+    #[getter]
+    fn temperature(&self) -> PyResult<f32> {
+        self.about(tensorpow_engine::Sequence::temperature)
     }
 
     /// Logits in every row.

@@ -8,6 +8,7 @@ use pyo3::types::PyBytes;
 use tensorpow_core::preimage;
 use tensorpow_core::row::{Grid, Row};
 use tensorpow_core::sampler::{self, Params, Survivors};
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::{AdmissionNonce, Digest, Draw, EVIDENCE_SLOTS, STATS, TOP_SLOTS, Tick};
 
 use crate::arrays::{self, exactly, token_ids};
@@ -118,16 +119,15 @@ impl Evidence {
         let row = arrays::Row::of(logits)?;
         let logits = row.logits()?;
         let taken = detached(py, || {
-            let mut scratch = Vec::new();
+            let mut scratch = Box::new(RowScratch::new());
             let row = match grid {
-                None => Row::without_policy(logits)
+                None => Row::without_policy(logits, &mut scratch)
                     .ok_or_else(|| format!("{} logits, {TOP_SLOTS} at least", logits.len())),
                 Some(grid) => {
-                    scratch.resize(logits.len(), 0.0);
                     Row::prepare(logits, grid, &mut scratch).map_err(|why| why.to_string())
                 }
             };
-            row.map(|row| tensorpow_core::evidence::Evidence::of(&row, temperature))
+            row.map(|mut row| tensorpow_core::evidence::Evidence::of(&mut row, temperature))
         })?;
         taken.map(Self).map_err(PyValueError::new_err)
     }

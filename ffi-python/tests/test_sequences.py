@@ -164,6 +164,7 @@ class Sample(unittest.TestCase):
         self.assertEqual(sequence.drawn, 0)
         self.assertLess(sequence.sample(row), VOCAB)
         self.assertEqual((sequence.drawn, sequence.vocab), (1, VOCAB))
+        self.assertEqual((sequence.precision, sequence.temperature), ("bf16", 1.0))
 
     def test_a_row_that_cannot_be_mined_stops_the_sequence(self) -> None:
         row = some_rows(1)[0]
@@ -258,6 +259,33 @@ class Batch(unittest.TestCase):
         for scattered in (np.asfortranarray(some_rows(4)), np.repeat(some_rows(4), 2, 1)[:, ::2]):
             with self.assertRaises(ValueError):
                 self.engine.sample_batch(self.begin(4), scattered)
+
+    def test_evidence_of_many_rows_gives_the_tokens_of_the_rows(self) -> None:
+        by_rows, by_evidence = self.begin(9), self.begin(9)
+        for step in range(5):
+            rows = some_rows(9 + step)[:9]
+            taken = [tensorpow.Evidence.of(row, "bf16") for row in rows]
+            logits = np.array([one.logits for one in taken], np.float32)
+            ids = np.array([one.ids for one in taken], np.int32)
+            stats = np.array([one.stats for one in taken], np.float32)
+            tokens = self.engine.record_batch(by_evidence, OnTheCpu(logits), ids, stats)
+            self.assertEqual(tokens, self.engine.sample_batch(by_rows, rows))
+        ids[3, 0] = -1
+        outcomes = self.engine.record_batch(by_evidence, logits, ids, stats)
+        self.assertEqual([at for at, one in enumerate(outcomes) if isinstance(one, tensorpow.Stopped)], [3])
+        wrong: list[tuple[type[Exception], Any]] = [
+            (ValueError, (logits[:8], ids, stats)),
+            (ValueError, (logits[:, :69], ids, stats)),
+            (ValueError, (logits, ids[:, :69], stats)),
+            (ValueError, (logits[:8], ids[:8], stats[:8])),
+            (TypeError, (logits, ids.astype(np.int64), stats)),
+            (TypeError, (logits.astype(np.float64), ids, stats)),
+        ]
+        drawn = [one.drawn for one in by_evidence]
+        for kind, arrays in wrong:
+            with self.assertRaises(kind):
+                self.engine.record_batch(by_evidence, *arrays)
+        self.assertEqual([one.drawn for one in by_evidence], drawn)
 
     def test_a_row_that_stops_leaves_the_others_alone(self) -> None:
         logits = some_rows(3)
@@ -358,6 +386,16 @@ class Admission(unittest.TestCase):
         self.assertFalse(hard.ready(wait_s=0.1))
         self.assertGreaterEqual(time.monotonic() - started, 0.1)
         hard.end("cancelled")
+
+    def test_a_search_that_takes_too_long_is_given_up(self) -> None:
+        hard = self.engine.begin(payload(difficulty=1, proof_version=3), [1], VOCAB)
+        self.assertFalse(hard.ready())
+        hard.forgo_admission()
+        self.assertTrue(hard.ready())
+        self.assertIsNotNone(hard.next_u())
+        self.assertLess(hard.sample(some_rows(1)[0]), VOCAB)
+        counter = 'tensorpow_admission_windows_total{outcome="given_up"}'
+        self.assertEqual(metric(self.engine.metrics(), counter), 1)
 
     def test_a_window_is_ready_when_its_nonce_is_found(self) -> None:
         # One try is expected at this difficulty.

@@ -7,6 +7,7 @@ use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::Tick;
 use tensorpow_core::window::{Label, Sequence, Window};
 
@@ -27,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     let hasher = StepHasher::new(&[1; 76], &[2; 200], Tick(3));
     let mut sequence = Sequence::<2>::new(hasher, label, grid, params, logits.len(), &[1]);
     let mut window = Window::<2>::new();
-    let mut scratch = vec![0.0; logits.len()];
+    let mut scratch = Box::new(RowScratch::new());
     for _ in 0..2 {
         if let Ok(step) = sequence.step(&logits, &mut scratch, &mut window) {
             assert!((step.token as usize) < logits.len());

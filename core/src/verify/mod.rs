@@ -4,6 +4,7 @@
 //! * [`quick`]: the whole list, as a node makes it on its own solutions.
 //! * [`consensus_v2`]: the part of it that block connection repeats, and [`block_rules`] with the
 //!   version gates around it.
+//! * [`Place::judge`]: a proof in the hand, for as much of a chain as is known.
 //! * [`final_hash_only`]: the closing digest alone, a cheap preflight that can only reject.
 //!
 //! What a proof is held against stands in [`Context`], memory is lent as [`Scratch`], and whoever
@@ -16,6 +17,7 @@ mod context;
 mod engine;
 mod failure;
 mod gates;
+mod judge;
 mod network;
 mod report;
 mod scratch;
@@ -26,6 +28,7 @@ pub use check::Check;
 pub use context::{Chain, Context, Registry, Vdf, VdfOracle};
 pub use engine::Purpose;
 pub use failure::{Detail, Failure};
+pub use judge::{Judgement, Place, Unjudged};
 pub use network::{Argon, Carrier, Network, Params, UnknownNetwork};
 pub use report::{NoVerdict, Observer, Report, Step, Verdict};
 #[cfg(feature = "alloc")]

@@ -10,6 +10,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::Proof;
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::{AdmissionNonce, HeaderPrefix, Tick, WINDOW};
 use tensorpow_core::window::{Label, Sequence, Window};
 
@@ -61,7 +62,7 @@ pub fn by_the_rules(seed: u64, steps: usize) -> Proof {
     );
     let mut window = Box::new(Window::<WINDOW>::new());
     window.set_nonce(nonce).unwrap();
-    let mut scratch = vec![0.0; VOCAB];
+    let mut scratch = Box::new(RowScratch::new());
     let mut context = Context::<WINDOW>::of_prompt(&prompt);
     for step in 0..steps {
         let logits = logits(seed, step as u64);

@@ -15,6 +15,7 @@ use tensorpow_core::precision::Snap;
 use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::row::{Grid, Row};
 use tensorpow_core::sampler::{Choice, Params};
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{AdmissionNonce, Digest, Draw, HeaderPrefix, Tick};
 use tensorpow_core::window::{Label, Sequence, Window};
@@ -198,12 +199,13 @@ impl<'a, const W: usize> Run<'a, W> {
             window.clear();
             window.set_nonce(nonce).map_err(|e| e.to_string())?;
         }
-        let row = Row::without_policy(row).ok_or("row too short")?;
-        let elsewhere = Evidence::of(&row, self.params.temperature);
+        let mut scratch = Box::new(RowScratch::new());
+        let mut row = Row::without_policy(row, &mut scratch).ok_or("row too short")?;
+        let elsewhere = Evidence::of(&mut row, self.params.temperature);
         let by_evidence = (sequence.clone(), window.clone());
-        let step = sequence.step_row(&row, window).map_err(|e| e.to_string())?;
+        let step = sequence.step_row(&mut row, window).map_err(|e| e.to_string())?;
         // What is not finite never becomes evidence of a mined row.
-        if row.logits().iter().all(|logit| logit.is_finite()) {
+        if row.logits().all(f32::is_finite) {
             let (mut sequence, mut window) = by_evidence;
             let other = sequence.step_evidence(&elsewhere, &mut window);
             same("step by evidence", other.map_err(|e| e.to_string())?, step)?;

@@ -8,6 +8,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{PadMask, Proof, ProofRef, Rows, Words};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::units::{AdmissionNonce, HeaderPrefix, Tick, WINDOW};
 use tensorpow_core::window::{Label, Sequence, Window};
 
@@ -54,7 +55,7 @@ pub fn mine_with(params: Params, windows: usize, nonce: Option<AdmissionNonce>) 
     let label = Label::new("bf16").unwrap();
     let mut sequence = Sequence::new(hasher, label, grid, params, VOCAB, &archive);
     let mut window = Box::new(Window::new());
-    let mut scratch = vec![0.0; VOCAB];
+    let mut scratch = Box::new(RowScratch::new());
     for n in 0..windows * WINDOW {
         if window.is_complete() {
             window.clear();

@@ -107,6 +107,21 @@ fn a_sequence_that_waits_holds_up_nobody_and_ends_at_once() {
 }
 
 #[test]
+fn a_search_that_is_given_up_leaves_its_window_without_a_nonce() {
+    let collector = Collector::new();
+    let engine = admitting(&collector);
+    let mut sequence = begin(&engine, &job_of_version(3, ENDLESS), &[1]);
+    assert!(!sequence.ready(Duration::ZERO));
+    sequence.forgo_admission();
+    assert!(sequence.ready(Duration::ZERO));
+    assert_eq!(outcome(&engine, "given_up"), 1);
+    draw(&mut sequence, 256);
+    let message = collector.next();
+    assert_eq!(extract(decode(&message).pow_blob.unwrap().extra_flags), None);
+    assert!(!sequence.ready(Duration::ZERO), "the next window seeks its own");
+}
+
+#[test]
 fn a_sequence_that_stopped_mining_is_ready_to_say_so() {
     let collector = Collector::new();
     let engine = admitting(&collector);

@@ -120,6 +120,15 @@ class Engine:
         is named twice or in use.
         """
 
+    def record_batch(
+        self, sequences: Seq[Sequence], logits: _Logits, ids: _Logits, stats: _Logits
+    ) -> list[int | Stopped]:
+        """`sample_batch` on evidence that a device took: row `i` of each array is `sequences[i]`'s.
+
+        70 logits (float32), 70 ids (int32) and 6 statistics (float32) in a row; rows are
+        contiguous. Raises before any sequence has stepped, as `sample_batch` does.
+        """
+
     def metrics(self) -> str:
         """Everything that is counted, in the Prometheus text format."""
 
@@ -161,6 +170,9 @@ class Sequence:
         seconds at most. True for a sequence that stopped: `sample` says why.
         """
 
+    def forgo_admission(self) -> None:
+        """Waits no longer: a window that has no nonce yet is mined without one."""
+
     def next_u(self) -> float | None:
         """The draw of the next token, which is known before its logits are.
 
@@ -174,6 +186,14 @@ class Sequence:
     @property
     def vocab(self) -> int:
         """Logits in every row."""
+
+    @property
+    def precision(self) -> str:
+        """The precision label of its proofs: evidence is taken on that grid."""
+
+    @property
+    def temperature(self) -> float:
+        """The temperature that evidence is taken at."""
 
     def end(self, reason: _EndReason = "finished") -> None:
         """Ends the request; an incomplete window is discarded. A second end does nothing."""
@@ -278,7 +298,7 @@ class Verdict:
     v3_active: bool
     """The rules of version 3 bind the proof."""
     credit_units: int
-    """Credited entropy of the steps that were looked at, in units of 2^-32 bits."""
+    """Credited entropy of the steps that were looked at, in units of 1/1024 bit."""
     tier: str | None
     reuse_score: int
     """In units of 2^-32."""

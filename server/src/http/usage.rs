@@ -94,12 +94,12 @@ impl UsageScan {
     }
 
     fn end_line(&mut self) {
-        if !self.overlong {
-            if let Some(data) = self.line.strip_prefix(b"data:") {
-                let mentions = data.windows(7).any(|window| window == b"\"usage\"");
-                if let Some(usage) = mentions.then(|| Usage::of_json(data.trim_ascii())).flatten() {
-                    self.last = Some(usage);
-                }
+        if !self.overlong
+            && let Some(data) = self.line.strip_prefix(b"data:")
+        {
+            let mentions = data.windows(7).any(|window| window == b"\"usage\"");
+            if let Some(usage) = mentions.then(|| Usage::of_json(data.trim_ascii())).flatten() {
+                self.last = Some(usage);
             }
         }
         self.overlong = false;

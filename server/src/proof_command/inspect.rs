@@ -96,7 +96,7 @@ fn all_claims(input: &Input) -> Vec<Line> {
 
 /// What the judgement computed.
 fn figures(input: &Input, judgement: &Judgement, chain: &ChainArgs) -> Vec<Line> {
-    let report = &judgement.report;
+    let report = &judgement.verdict.report;
     let params = chain.network().params();
     let mut lines = Vec::new();
     if let Some(hash) = &report.header_hash {
@@ -149,14 +149,14 @@ fn report(input: &Input, judged: &Judged, args: &InspectArgs) -> String {
     for (check, detail) in &judgement.passed {
         put_check(&mut out, "ok  ", *check, detail);
     }
-    if let Some(failure) = &judgement.report.failure {
+    if let Some(failure) = &judgement.verdict.report.failure {
         put_check(&mut out, "FAIL", failure.check, &failure.detail);
         if let Some(step) = failure.step {
             let _ = writeln!(out, "           at step {step}");
         }
         let _ = writeln!(out, "       the checks after it were not made");
     }
-    if let Some(gate) = &judgement.gate {
+    if let Some(gate) = &judgement.verdict.gate {
         let _ = writeln!(out, "  FAIL {gate}");
     }
     out.push('\n');
@@ -168,8 +168,8 @@ fn report(input: &Input, judged: &Judged, args: &InspectArgs) -> String {
         let _ = writeln!(out, "\n  step: u in tenths of its interval (! outside)");
         out.push_str(&plot::strip(&judgement.steps));
     }
-    let verdict = if judgement.accepted() { "ACCEPTED" } else { "REJECTED" };
-    let _ = writeln!(out, "\n  {verdict} ({})\n", judgement.report.verdict());
+    let verdict = if judgement.verdict.is_accepted() { "ACCEPTED" } else { "REJECTED" };
+    let _ = writeln!(out, "\n  {verdict} ({})\n", judgement.verdict.report.verdict());
     out
 }
 
@@ -213,7 +213,7 @@ fn as_json(input: &Input, judged: &Judged) -> Value {
             return value;
         }
     };
-    let report = &judgement.report;
+    let report = &judgement.verdict.report;
     let passed = judgement.passed.iter().map(|(check, detail)| (*check, detail, true));
     let failed = report.failure.iter().map(|failure| (failure.check, &failure.detail, false));
     let checks: Vec<Value> = passed
@@ -241,9 +241,9 @@ fn as_json(input: &Input, judged: &Judged) -> Value {
             })
         })
         .collect();
-    value["accepted"] = json!(judgement.accepted());
+    value["accepted"] = json!(judgement.verdict.is_accepted());
     value["verdict"] = json!(report.verdict().as_str());
-    value["reason"] = json!(judgement.reason());
+    value["reason"] = json!(judgement.verdict.reason().map(ToString::to_string));
     value["checks"] = Value::Array(checks);
     value["credit_units"] = json!(report.credit.node().0);
     value["tier"] = json!(report.tier.map(|tier| tier.as_str()));

@@ -2,12 +2,10 @@
 //! height demands.
 
 use clap::Args;
-use tensorpow_core::admission;
 use tensorpow_core::credit::{BCred, CreditUnits, Tier, tier};
-use tensorpow_core::proof::{Proof, ProofRef};
+use tensorpow_core::proof::Proof;
 use tensorpow_core::verify::{
-    self, BlockReject, Chain, Check, Context, Detail, Network, NoVerdict, Observer, Params,
-    Registry, Report, Step, Vdf, Workspace,
+    self, Check, Detail, Network, Observer, Params, Place, Step, Workspace,
 };
 
 /// For which chain a proof is judged.
@@ -25,24 +23,27 @@ pub(super) struct ChainArgs {
     difficulty: Option<i64>,
 }
 
-/// Why a proof is not judged.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unjudged {
-    /// The node would need what was not given.
-    #[error("claims an admission nonce, which only a difficulty can judge: give --difficulty")]
-    Difficulty,
-    /// The core gives no verdict.
-    #[error("cannot be judged: {0}")]
-    NoVerdict(#[from] NoVerdict),
+/// Why a proof is not judged, with the way out where there is one.
+#[derive(Debug)]
+pub(super) struct Unjudged(verify::Unjudged);
+
+impl std::fmt::Display for Unjudged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let way_out = match self.0 {
+            verify::Unjudged::Difficulty => ": give --difficulty",
+            _ => "",
+        };
+        write!(f, "{}{way_out}", self.0)
+    }
 }
+
+impl std::error::Error for Unjudged {}
 
 /// A judged proof.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    /// The node's quick verification.
-    pub(super) report: Report,
-    /// The version gate, for a proof that passed.
-    pub(super) gate: Option<BlockReject>,
+    /// The node's verdict.
+    pub(super) verdict: verify::Judgement,
     /// The checks that hold, in order, with what they saw.
     pub(super) passed: Vec<(Check, Detail)>,
     /// Every step that has an interval, judged or not.
@@ -60,27 +61,6 @@ impl Judgement {
         }
         let [floor, free] = [params.floor_bits, params.free_bits].map(CreditUnits::from_bits);
         (sum.node(), tier(sum.node(), floor, free))
-    }
-
-    pub(super) fn accepted(&self) -> bool {
-        self.report.failure.is_none() && self.gate.is_none()
-    }
-
-    /// Why the proof is rejected, in words.
-    pub(super) fn reason(&self) -> Option<String> {
-        match (&self.report.failure, &self.gate) {
-            (Some(failure), _) => Some(failure.to_string()),
-            (None, Some(gate)) => Some(gate.to_string()),
-            (None, None) => None,
-        }
-    }
-
-    /// What rejects the proof: the identifier of a check, or the node's code.
-    pub(super) fn check_id(&self) -> Option<&'static str> {
-        match (&self.report.failure, &self.gate) {
-            (Some(failure), _) => Some(failure.check.id()),
-            (None, gate) => gate.as_ref().map(BlockReject::as_str),
-        }
     }
 }
 
@@ -111,9 +91,8 @@ impl ChainArgs {
         self.network
     }
 
-    fn chain(&self) -> Chain {
-        let (params, difficulty) = (self.network.params(), self.difficulty.unwrap_or(0));
-        Chain { params, height: self.height, difficulty }
+    fn place(&self) -> Place {
+        Place { network: self.network, height: self.height, difficulty: self.difficulty }
     }
 
     /// Judges a proof as the node does when it is given one, and by the version its height demands.
@@ -123,28 +102,14 @@ impl ChainArgs {
         workspace: &mut Workspace,
     ) -> Result<Judgement, Unjudged> {
         let proof = proof.as_ref();
-        let chain = self.chain();
-        self.check_difficulty(&proof, &chain)?;
-        let registry = self.difficulty.map_or(Registry::Absent, Registry::Registered);
-        let context = Context { chain: Some(chain), registry, vdf: Vdf::Verify };
+        let place = self.place();
         let mut passed = Passed::default();
-        let mut scratch = workspace.scratch(&proof, Some(&chain));
-        let report = verify::quick_observed(&proof, &context, &mut scratch, &mut passed)?;
+        let mut scratch = workspace.scratch(&proof, Some(&place.chain()));
+        let verdict = place.judge(&proof, &mut scratch, &mut passed).map_err(Unjudged)?;
         let mut steps = Vec::new();
-        verify::steps(&proof, report.nonce.as_ref(), &mut scratch, |step| steps.push(*step))?;
-        let gate = match report.failure {
-            None => verify::version_gate(proof.version, &chain),
-            Some(_) => None,
-        };
-        Ok(Judgement { report, gate, passed: passed.0, steps })
-    }
-
-    /// A node has a registry; without a difficulty the puzzle would be refused for our ignorance.
-    fn check_difficulty(&self, proof: &ProofRef<'_>, chain: &Chain) -> Result<(), Unjudged> {
-        let binds = chain.is_v3_active_for(proof.version);
-        if self.difficulty.is_none() && binds && admission::extract(proof.extra_flags).is_some() {
-            return Err(Unjudged::Difficulty);
-        }
-        Ok(())
+        let nonce = verdict.report.nonce.as_ref();
+        verify::steps(&proof, nonce, &mut scratch, |step| steps.push(*step))
+            .map_err(|why| Unjudged(why.into()))?;
+        Ok(Judgement { verdict, passed: passed.0, steps })
     }
 }

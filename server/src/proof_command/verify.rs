@@ -27,7 +27,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Outcome, ProofCommandError> {
     for name in progress::over(&args.files) {
         let judged = judged(name, &args.chain, &mut workspace);
         worst = worst.max(match &judged {
-            Ok((_, judgement)) if judgement.accepted() => Outcome::Good,
+            Ok((_, judgement)) if judgement.verdict.is_accepted() => Outcome::Good,
             Ok(_) => Outcome::Bad,
             Err(_) => Outcome::Unreadable,
         });
@@ -58,11 +58,11 @@ fn judged(name: &str, chain: &ChainArgs, workspace: &mut Workspace) -> Judged {
 }
 
 fn print_one((input, judgement): &(Input, Judgement)) -> Result<(), ProofCommandError> {
-    let report = &judgement.report;
+    let report = &judgement.verdict.report;
     let tier = report.tier.map_or_else(String::new, |tier| format!(", tier {tier}"));
     let credit = report.credit.node();
     let name = &input.name;
-    let line = match judgement.reason() {
+    let line = match judgement.verdict.reason().map(ToString::to_string) {
         None => format!(
             "{name}: accepted: {}, {} credit units ({:.3} bits){tier}\n",
             report.verdict(),
@@ -71,7 +71,7 @@ fn print_one((input, judgement): &(Input, Judgement)) -> Result<(), ProofCommand
         ),
         Some(reason) => {
             // A share is everything but this.
-            let share = judgement.check_id() == Some("Q45") && !input.proof.is_solution;
+            let share = judgement.verdict.check_id() == Some("Q45") && !input.proof.is_solution;
             let note = if share { "; it does not claim to be a block solution" } else { "" };
             format!("{name}: rejected: {reason}{note}\n")
         }
@@ -84,14 +84,14 @@ fn as_json(name: &str, judged: &Judged) -> serde_json::Value {
         Ok(judged) => judged,
         Err(error) => return json!({ "file": name, "error": error.to_string() }),
     };
-    let report = &judgement.report;
+    let report = &judgement.verdict.report;
     json!({
         "file": name,
-        "accepted": judgement.accepted(),
+        "accepted": judgement.verdict.is_accepted(),
         "verdict": report.verdict().as_str(),
-        "check": judgement.check_id(),
+        "check": judgement.verdict.check_id(),
         "step": report.failure.and_then(|failure| failure.step),
-        "reason": judgement.reason(),
+        "reason": judgement.verdict.reason().map(ToString::to_string),
         "version": input.proof.version,
         "is_solution": input.proof.is_solution,
         "v3_active": report.v3_active,
@@ -110,12 +110,12 @@ fn row(name: &str, judged: &Judged) -> [String; COLUMNS.len()] {
     let dash = || "-".to_owned();
     match judged {
         Ok((input, judgement)) => {
-            let report = &judgement.report;
-            let verdict = if judgement.accepted() { "accepted" } else { "rejected" };
+            let report = &judgement.verdict.report;
+            let verdict = if judgement.verdict.is_accepted() { "accepted" } else { "rejected" };
             [
                 name.to_owned(),
                 verdict.to_owned(),
-                judgement.check_id().map_or_else(dash, str::to_owned),
+                judgement.verdict.check_id().map_or_else(dash, str::to_owned),
                 input.proof.version.to_string(),
                 format!("{:.3}", report.credit.node().bits()),
                 report.tier.map_or_else(dash, |tier| tier.to_string()),

@@ -177,10 +177,10 @@ pub async fn run(
             false => Err(QuickstartError::Interrupted),
         },
     };
-    if let Err(error) = &outcome {
-        if !matches!(error, QuickstartError::Interrupted) {
-            eprintln!("\nThe end of the engine's log:\n{}", engine.log_tail());
-        }
+    if let Err(error) = &outcome
+        && !matches!(error, QuickstartError::Interrupted)
+    {
+        eprintln!("\nThe end of the engine's log:\n{}", engine.log_tail());
     }
     println!("\nStopping the engine and the proxy.");
     engine.stop().await;

@@ -9,6 +9,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{Encode, MiningResponseRef, Proof, commit};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{EVIDENCE_SLOTS, HeaderPrefix, STATS, Tick, WINDOW};
 use tensorpow_core::window::{Label, Sequence, Window};
@@ -85,7 +86,7 @@ pub(crate) fn mine(pow: &Value, completion_id: &str, seed: u64) -> Mined {
         &PROMPT,
     );
     let mut window = Box::new(Window::<WINDOW>::new());
-    let mut scratch = vec![0.0; VOCAB];
+    let mut scratch = Box::new(RowScratch::new());
     for step in 0..WINDOW {
         sequence.step(&logits(seed, step), &mut scratch, &mut window).unwrap();
     }

@@ -10,6 +10,7 @@ use tensorpow_core::preimage::StepHasher;
 use tensorpow_core::proof::{Encode, MiningResponseRef, PadMask, ProofRef, Rows, Words, commit};
 use tensorpow_core::row::Grid;
 use tensorpow_core::sampler::Params;
+use tensorpow_core::select::RowScratch;
 use tensorpow_core::selfcheck::{Expected, Purpose, selfcheck};
 use tensorpow_core::target::Target;
 use tensorpow_core::units::{BlockHash, HeaderPrefix, Tick};
@@ -72,7 +73,7 @@ fn mine(window: &mut Window, message: &mut [u8]) -> Result<(), i32> {
     let label = Label::new("bf16").map_err(|_| 2)?;
     let grid = Grid::Snapped(Snap::Bf16);
     let mut sequence = Sequence::new(hasher, label, grid, Params::V3, VOCAB, &PROMPT);
-    let mut scratch = [0.0; VOCAB];
+    let mut scratch = RowScratch::new();
     let mut state = 1_u32;
     while !window.is_complete() {
         let mut logits = [0.0; VOCAB];

@@ -1,0 +1,1 @@
+"""What the server tests share: where things are, a vLLM process, a collector of proofs, requests."""
