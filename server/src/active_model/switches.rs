@@ -10,7 +10,7 @@ const REMEMBERED: usize = 16;
 
 /// How far a switch is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SwitchState {
+enum SwitchState {
     /// It is being made.
     Running,
     /// The model is pinned, and in the engine.

@@ -9,6 +9,7 @@
 pub mod chain;
 pub mod check;
 pub mod link;
+pub mod messages;
 pub mod node;
 pub mod node_command;
 pub mod registry;

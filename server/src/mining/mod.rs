@@ -11,6 +11,7 @@ pub mod offer;
 pub mod pause;
 pub mod payload;
 pub mod prover;
+mod proving;
 pub mod registry;
 pub mod sink;
 pub mod snapshot;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// How often the reader looks whether it should stop.
 const POLL_MS: i64 = 100;
 /// A burst is over when nothing has come for this long.
-const QUIET_MS: i64 = 10;
+const QUIET_MS: i64 = 20;
 /// A burst is cut here, however much keeps coming.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 /// Between two log lines about messages that are no jobs.

@@ -1,5 +1,5 @@
 //! The node's registry service over HTTP: asked with a few retries, then at the intervals of
-//! [`super::schedule`], and conditionally, so that an unchanged list costs nothing.
+//! the schedule, and conditionally, so that an unchanged list costs nothing.
 //! spec: proxy §13.1, node §5
 
 use super::schedule::{Outcome, Schedule};

@@ -9,14 +9,24 @@
 use crate::report::{Group, same};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tensorpow_core::target::Normalizer;
 use tensorpow_server::mining::context::ContextCell;
 use tensorpow_server::mining::model::{ModelId, ModelRecord, Models};
-use tensorpow_server::mining::payload::PayloadSettings;
+use tensorpow_server::mining::payload::{EngineKind, PayloadSettings, PowForm};
 use tensorpow_server::mining::registry::Registry;
 use tensorpow_server::registry::registrar::Registrar;
 
+/// For contexts whose payloads nobody asks for.
+pub const SETTINGS: PayloadSettings = PayloadSettings {
+    engine: EngineKind::Vllm,
+    form: PowForm::Object,
+    proof_version: 2,
+    normalizer: Normalizer::DEFAULT,
+    share_normalizer: Normalizer::DEFAULT,
+};
+
 /// Runs the group. spec: proxy §13
-pub fn run(examples: &Value, group: &Value, settings: PayloadSettings, report: &mut Group) {
+pub fn run(examples: &Value, group: &Value, report: &mut Group) {
     for case in group.as_array().expect("a list of cases") {
         let lists: Vec<&Value> = case["payloads"]
             .as_array()
@@ -25,7 +35,7 @@ pub fn run(examples: &Value, group: &Value, settings: PayloadSettings, report: &
             .map(|list| if list.is_array() { list } else { &examples["registry_default"] })
             .collect();
         let right: Vec<Vec<Value>> = lists.iter().map(|list| with_right_hashes(list)).collect();
-        let context = Arc::new(ContextCell::new(Models::default(), settings));
+        let context = Arc::new(ContextCell::new(Models::default(), SETTINGS));
         let registrar = Registrar::new(context.clone());
         for list in &right {
             registrar.apply("test", list);
@@ -38,7 +48,7 @@ pub fn run(examples: &Value, group: &Value, settings: PayloadSettings, report: &
             })
             .and_then(|()| same("names", names(&models.registry), result["names"].clone()))
             .and_then(|()| lookups(&models.registry, case, &right))
-            .and_then(|()| wrong_hashes_leave_nothing(&lists, settings));
+            .and_then(|()| wrong_hashes_leave_nothing(&lists));
         report.case(case["name"].as_str().unwrap_or_default(), outcome);
     }
 }
@@ -59,8 +69,8 @@ fn with_right_hashes(list: &Value) -> Vec<Value> {
 }
 
 /// No list of the examples has a right hash of its own.
-fn wrong_hashes_leave_nothing(lists: &[&Value], settings: PayloadSettings) -> Result<(), String> {
-    let context = Arc::new(ContextCell::new(Models::default(), settings));
+fn wrong_hashes_leave_nothing(lists: &[&Value]) -> Result<(), String> {
+    let context = Arc::new(ContextCell::new(Models::default(), SETTINGS));
     for list in lists {
         Registrar::new(context.clone()).apply("test", list.as_array().expect("a list"));
     }

@@ -5,6 +5,7 @@
 //! | a pause | the prover is not stopped, so it is not started again afterwards; only its proofs are withheld (2, 17) |
 //! | a proof | carries its challenge, and counts only for the block it belongs to (2) |
 
+use crate::registry::SETTINGS;
 use crate::report::{Group, same};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,6 @@ use tensorpow_core::vdf::{DISCRIMINANT_BITS, PROOF_BYTES};
 use tensorpow_server::mining::context::ContextCell;
 use tensorpow_server::mining::job::{Job, JobUpdate};
 use tensorpow_server::mining::model::Models;
-use tensorpow_server::mining::payload::PayloadSettings;
 use tensorpow_server::mining::prover::{Proving, StartProver, VdfFeed, VdfSettings};
 
 /// The reference's seconds, shortened.
@@ -57,7 +57,7 @@ impl Drop for Noting {
 }
 
 /// Runs the trace: each event of the group is one case. spec: proxy §17
-pub fn run(group: &Value, settings: PayloadSettings, report: &mut Group) {
+pub fn run(_: &Value, group: &Value, report: &mut Group) {
     let calls = Calls::default();
     let noted = calls.clone();
     let start: StartProver = Box::new(move |challenge, settings: &VdfSettings| {
@@ -68,7 +68,7 @@ pub fn run(group: &Value, settings: PayloadSettings, report: &mut Group) {
         let calls = noted.clone();
         Ok(Box::new(Noting { challenge, asked: Mutex::default(), calls }))
     });
-    let context = ContextCell::new(Models::default(), settings);
+    let context = ContextCell::new(Models::default(), SETTINGS);
     let mut feed = VdfFeed::with_prover(VdfSettings::default(), context.pause().clone(), start);
     let mut shadow = Shadow::default();
     for (id, event) in group.as_array().expect("a list of events").iter().enumerate() {

@@ -14,7 +14,8 @@ use tensorpow_core::proof::MiningResponseRef;
 use tensorpow_core::target::CompactTarget;
 use tensorpow_core::units::{BlockHash, Digest, HeaderPrefix, MerkleRoot};
 use tensorpow_server::active_model::ActiveModelSettings;
-use tensorpow_server::devnet::node::{DevNode, DevNodeSettings, garbage, job_message};
+use tensorpow_server::devnet::messages::{garbage, job_message};
+use tensorpow_server::devnet::node::{DevNode, DevNodeSettings};
 use tensorpow_server::mining::job::{Job, JobSource, JobUpdate};
 use tensorpow_server::mining::model::Models;
 use tensorpow_server::mining::network::Network;
@@ -77,16 +78,19 @@ async fn a_backlog_ends_on_the_newest_job_and_garbage_changes_nothing() {
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     let settings = FeedSettings { address, ..FeedSettings::default() };
     let (feed, mut jobs) = JobFeed::bind(settings).unwrap();
-    assert_eq!(current(&mut jobs).await, job(250, 1000));
-    assert_eq!((feed.counters().taken(), feed.counters().superseded()), (1, 999));
-    assert_eq!(feed.counters().peers(), 1);
+    while current(&mut jobs).await != job(250, 1000) {}
+    let (taken, superseded) = (feed.counters().taken(), feed.counters().superseded());
+    assert_eq!(taken + superseded, 1000);
+    // One, unless the machine is so busy that the backlog itself comes in pieces.
+    assert!(taken <= 3, "{taken}");
+    wait_for("the node to be counted", || feed.counters().peers() == 1).await;
 
     for kind in 0..12 {
         node.send(garbage(kind), 0).unwrap();
     }
     let refused = || feed.counters().refused().map(|(_, count)| count).sum::<u64>();
     wait_for("the garbage", || refused() == 12).await;
-    assert_eq!(feed.counters().taken(), 1, "the job stays");
+    assert_eq!(feed.counters().taken(), taken, "the job stays");
     assert!(!jobs.has_changed().unwrap());
 
     // Of a burst the last valid one counts, garbage behind it or not.
