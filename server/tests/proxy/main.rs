@@ -1,6 +1,6 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
 //! see ([`routes`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
-//! ([`collector`], [`chain`]).
+//! ([`collector`], [`chain`], [`spool`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,4 +12,5 @@ mod inject;
 mod miner;
 mod relay;
 mod routes;
+mod spool;
 mod worker;

@@ -39,8 +39,10 @@ struct ChainFlags {
 
 /// A configuration on free ports. Flags win over the environment of whoever runs the tests.
 pub(crate) fn config(engine: &str, flags: &[&str]) -> Config {
-    let fixed = ["x", "--listen", "127.0.0.1:0", "--collector", "127.0.0.1:0", "--engine", engine];
-    let mut args = Flags::parse_from(fixed.iter().chain(flags)).proxy;
+    let fixed = ["x", "--listen", "127.0.0.1:0", "--engine", engine];
+    let collector: &[&str] =
+        if flags.contains(&"--collector") { &[] } else { &["--collector", "127.0.0.1:0"] };
+    let mut args = Flags::parse_from(fixed.iter().chain(collector).chain(flags)).proxy;
     if !flags.contains(&"--api-key") {
         args.api_key = None;
     }
@@ -69,7 +71,8 @@ pub(crate) struct Worker {
     pub(crate) collector: String,
     pub(crate) chain: Option<Arc<DevChain>>,
     pub(crate) judgements: broadcast::Receiver<Judged>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<()>,
 }
 
 impl Worker {
@@ -103,19 +106,21 @@ impl Worker {
         };
         let service = Service::start(config, link).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let worker = Self {
-            engine,
-            address: service.address(),
-            app: service.app().clone(),
-            collector: service.collector().endpoint().to_owned(),
-            chain,
-            judgements: service.judgements(),
-            _stop: stop,
-        };
-        service.spawn(async move {
+        let (address, app) = (service.address(), service.app().clone());
+        let collector = service.collector().endpoint().to_owned();
+        let judgements = service.judgements();
+        let running = service.spawn(async move {
             let _ = stopped.await;
         });
-        worker
+        Self { engine, address, app, collector, chain, judgements, stop, running }
+    }
+
+    /// Stops the proxy and waits until everything it holds is free again.
+    pub(crate) async fn stop(self) {
+        let Self { stop, running, app, .. } = self;
+        drop(stop);
+        running.await.unwrap();
+        drop(app);
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
