@@ -2,9 +2,11 @@
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
 use crate::http::inject::{Class, Route};
+use crate::http::throughput::Throughput;
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
 use crate::spool::SpoolStats;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -163,6 +165,7 @@ pub struct Metrics {
     proofs_unstored: Counter,
     jobs: Counters<1>,
     gauges: GaugeSet,
+    throughput: Throughput,
 }
 
 impl Default for Metrics {
@@ -175,7 +178,16 @@ impl Metrics {
     /// A registry with everything at zero.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_collectors(Vec::new())
+    }
+
+    /// The same, beside what others count by themselves.
+    #[must_use]
+    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
+        for collector in collectors {
+            registry.register_collector(collector);
+        }
         let latency_family = || Histograms::new_with_constructor(latency as fn() -> Histogram);
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -195,6 +207,7 @@ impl Metrics {
             proofs_unstored: Counter::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
+            throughput: Throughput::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -282,7 +295,21 @@ impl Metrics {
         );
     }
 
-    /// Starts counting one forwarded request.
+    /// Starts counting one request that is forwarded without regard to mining.
+    #[must_use]
+    pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
+        InFlight {
+            metrics: self.clone(),
+            route,
+            kind: "none",
+            generation: false,
+            started: Instant::now(),
+            first_byte_seen: false,
+            finished: false,
+        }
+    }
+
+    /// Starts counting one generation request.
     #[must_use]
     pub fn begin(self: &Arc<Self>, route: Route, class: Class) -> InFlight {
         self.active.inc();
@@ -301,6 +328,7 @@ impl Metrics {
             metrics: self.clone(),
             route: route.path(),
             kind,
+            generation: true,
             started: Instant::now(),
             first_byte_seen: false,
             finished: false,
@@ -340,6 +368,12 @@ impl Metrics {
     /// Counts an update of the mining context.
     pub fn count_job(&self, kind: &'static str) {
         self.jobs.get_or_create(&[("update", kind)]).inc();
+    }
+
+    /// Tokens per second.
+    #[must_use]
+    pub const fn throughput(&self) -> &Throughput {
+        &self.throughput
     }
 
     /// Requests in flight.
@@ -383,6 +417,8 @@ pub struct InFlight {
     metrics: Arc<Metrics>,
     route: &'static str,
     kind: &'static str,
+    /// Counts among the active requests.
+    generation: bool,
     started: Instant,
     first_byte_seen: bool,
     finished: bool,
@@ -405,12 +441,17 @@ impl InFlight {
             return;
         }
         let metrics = &self.metrics;
-        metrics.active.dec();
+        if self.generation {
+            metrics.active.dec();
+        }
         let labels = [("route", self.route), ("mining", self.kind), ("outcome", outcome.label())];
         metrics.requests.get_or_create(&labels).inc();
         let seconds = self.started.elapsed().as_secs_f64();
         metrics.request_seconds.get_or_create(&[("route", self.route)]).observe(seconds);
         if let Some(usage) = usage {
+            if outcome == Outcome::Complete {
+                metrics.throughput.record(usage);
+            }
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
         }

@@ -1,14 +1,19 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
+use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
-use crate::http::engine::Engine;
-use crate::http::{App, StatusReport, listen, router};
+use crate::http::cors::CorsOrigins;
+use crate::http::engines::Engines;
+use crate::http::limits::Limiter;
+use crate::http::router::Face;
+use crate::http::tls::{self, TlsError};
+use crate::http::{App, StatusReport, listen};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
@@ -17,10 +22,14 @@ use crate::mining::pause::Pause;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
+use crate::node::{Node, NodeError, NodeSettings};
 use crate::outbox::{Judged, Outbox};
+use crate::registry::registrar::Registrar;
+use crate::registry::source::RegistrySource;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use bytes::Bytes;
+use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +38,7 @@ use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 /// How often expired proofs are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -42,12 +52,18 @@ pub enum StartError {
     /// The HTTP address is not available.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
     /// The spool needs a decision.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The node link cannot run.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -67,6 +83,14 @@ pub struct Link {
     pub normalizer: Normalizer,
     /// What the chain says about itself on `/status`.
     pub report: Option<StatusReport>,
+    /// The pause that the source heeds as well.
+    pub pause: Arc<Pause>,
+    /// Where further lists of registered models come from.
+    pub registry: Vec<Box<dyn RegistrySource>>,
+    /// How the mined model changes.
+    pub active_model: ActiveModelSettings,
+    /// What the link counts by itself.
+    pub metrics: Vec<Box<dyn MetricCollector>>,
 }
 
 impl std::fmt::Debug for Link {
@@ -100,16 +124,57 @@ impl Link {
             proof_version: chain.settings().proof_version,
             normalizer: chain.settings().normalizer,
             report: Some(report),
+            pause: Arc::default(),
+            registry: Vec::new(),
+            active_model: ActiveModelSettings::default(),
+            metrics: Vec::new(),
         };
         (link, chain)
+    }
+
+    /// A link to an own node. `models` is what is known before the registry has been heard of: the
+    /// environment's pin, or the local record. Needs a running tokio.
+    ///
+    /// # Errors
+    /// [`NodeError`] when a socket cannot be used.
+    pub fn to_node(
+        settings: NodeSettings,
+        models: Models,
+        registry: Vec<Box<dyn RegistrySource>>,
+        active_model: ActiveModelSettings,
+    ) -> Result<Self, NodeError> {
+        let pause = Arc::new(Pause::default());
+        let (version, network) = (settings.mined_version(), settings.network);
+        let node = Node::open(settings, pause.clone())?;
+        let reporting = node.report.clone();
+        let report: StatusReport = Arc::new(move || {
+            serde_json::json!({
+                "name": network.as_str(),
+                "zmq": reporting.zmq(),
+                "vdf": reporting.vdf_status(),
+            })
+        });
+        Ok(Self {
+            source: Box::new(node.source),
+            sink: node.sink,
+            models,
+            proof_version: version,
+            normalizer: network.normalizer(),
+            report: Some(report),
+            pause,
+            registry,
+            active_model,
+            metrics: vec![Box::new(node.report)],
+        })
     }
 }
 
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
-#[derive(Debug)]
 pub struct Service {
     app: Arc<App>,
     access: Access,
+    cors: CorsOrigins,
+    tls: Option<TlsAcceptor>,
     connections: listen::ConnectionLimits,
     listener: TcpListener,
     address: SocketAddr,
@@ -123,28 +188,44 @@ pub struct Service {
     tasks: JoinSet<()>,
 }
 
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// Binds the sockets and starts the tasks. Without a link requests are forwarded without `pow`.
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
-    pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, mut link: Option<Link>) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let metrics = Arc::new(Metrics::new());
         let spool = open_spool(config.spool).await?;
         let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
         let settings = PayloadSettings {
-            engine: config.engine_kind,
-            form: config.pow_form,
-            proof_version: link.as_ref().map_or(2, |link| link.proof_version),
+            engine: config.engine.dialect.kind,
+            form: config.engine.dialect.form,
+            proof_version: link.as_ref().map_or(config.proof_version, |link| link.proof_version),
             normalizer: link.as_ref().map_or(Normalizer::DEFAULT, |link| link.normalizer),
             share_normalizer: config.share_normalizer,
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
-        let context = Arc::new(ContextCell::new(models, settings));
-        let pause = Arc::<Pause>::default();
+        let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause));
+        let registrar = Arc::new(Registrar::new(context.clone()));
+        let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let mut active_model =
+            ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
+        if let Some(link) = &mut link {
+            collectors.append(&mut link.metrics);
+            active_model = link.active_model.clone();
+        }
+        let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
+        let metrics = Arc::new(Metrics::with_collectors(collectors));
         let outbox = match &link {
             Some(link) => {
                 let (sink, context, metrics) =
@@ -154,16 +235,15 @@ impl Service {
             None => None,
         };
         let intake = Intake::new(store.clone(), context.clone(), metrics.clone(), outbox.clone())
-            .pausing(pause, config.solution_cooldown);
+            .pausing(context.pause().clone(), config.solution_cooldown);
         let (no_judgements, silence) = broadcast::channel(1);
         let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let app = Arc::new(App {
-            engine: Engine::new(
-                config.engine,
-                config.engine_key.and_then(|key| key.bearer()),
-                config.timeouts,
-            ),
+            engines: Arc::new(Engines::new(&config.engine)),
+            limiter: Arc::new(Limiter::new(config.clients)),
             context,
+            active_model,
+            registrar,
             store,
             outbox,
             metrics,
@@ -177,6 +257,8 @@ impl Service {
         let mut service = Self {
             app,
             access: config.access,
+            cors: config.cors,
+            tls,
             connections: config.connections,
             listener,
             address,
@@ -196,10 +278,14 @@ impl Service {
         }
         if let Some(link) = link {
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
+            for source in link.registry {
+                self.tasks.spawn(self.app.registrar.clone().follow(source));
+            }
+            self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
         let app = self.app.clone();
-        self.tasks.spawn(async move { app.engine.probe_forever().await });
+        self.tasks.spawn(async move { app.engines.probe_forever().await });
         let app = self.app.clone();
         self.tasks.spawn(async move {
             loop {
@@ -238,16 +324,16 @@ impl Service {
         tracing::info!(
             "Mining proxy application started successfully: http://{}, engine {}, {}",
             self.address,
-            self.app.engine.url(),
+            self.app.engines.default().url(),
             self.app.source.unwrap_or("no job source, inference only"),
         );
-        let router = router::router(self.app.clone(), self.access.clone());
+        let face = Face::new(self.app.clone(), self.access.clone(), self.cors.clone());
         let app = self.app.clone();
         let stop = async move {
             stop.await;
             app.draining.store(true, Ordering::Relaxed);
         };
-        listen::serve(self.listener, router, self.connections, stop).await;
+        listen::serve(self.listener, face, self.tls, self.connections, stop).await;
         // Without the collector the intake runs dry, and after it the sink's queue.
         // Its thread may be waiting for the intake, which must not wait for it here.
         let collector = self.collector;

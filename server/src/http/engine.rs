@@ -1,9 +1,10 @@
-//! The engine behind the proxy: one base URL, pooled connections, a health probe. Dropping a
-//! request or an answer drops the connection, which is how an engine learns that its work is no
-//! longer wanted.
+//! One engine behind the proxy: a base URL, pooled connections (users, backfill and the proxy's own
+//! questions never wait for each other), a health probe. Dropping a request or an answer drops the
+//! connection, which is how an engine learns that its work is no longer wanted.
 
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
+use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use std::time::Duration;
 /// Idle connections are closed before the engines close them (llama-server and uvicorn: 5 s), so
 /// that no request is written into a dying connection.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Longest connect for the proxy's own questions.
+const CONTROL_CONNECT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its health.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -28,17 +31,20 @@ pub struct EngineTimeouts {
     /// For the TCP connection.
     pub connect: Duration,
     /// Until the answer's headers: the whole generation for a request that does not stream.
-    pub headers: Duration,
+    pub first_byte: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
+    /// For the whole answer.
+    pub total: Duration,
 }
 
 impl Default for EngineTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            headers: Duration::from_secs(600),
+            first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(120),
+            total: Duration::from_secs(3600),
         }
     }
 }
@@ -155,28 +161,49 @@ impl Health {
     }
 }
 
+type Pool = Client<HttpConnector, Full<Bytes>>;
+
+/// Whom a request is for: each has connections of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client waits for it.
+    User,
+    /// It keeps the engine busy.
+    Backfill,
+}
+
 /// One engine.
 #[derive(Debug)]
 pub struct Engine {
     url: EngineUrl,
+    dialect: Dialect,
     key: Option<HeaderValue>,
     timeouts: EngineTimeouts,
-    users: Client<HttpConnector, Full<Bytes>>,
-    control: Client<HttpConnector, Full<Bytes>>,
+    users: Pool,
+    backfill: Pool,
+    control: Pool,
     health: AtomicU8,
 }
 
 impl Engine {
-    /// An engine at `url`; `key` is the proxy's own `Authorization` towards it. Users' requests and
-    /// the proxy's own have separate pools.
+    /// An engine at `url`; `key` is the proxy's own `Authorization` towards it, `pool` how many idle
+    /// connections are kept for users.
     #[must_use]
-    pub fn new(url: EngineUrl, key: Option<HeaderValue>, timeouts: EngineTimeouts) -> Self {
+    pub fn new(
+        url: EngineUrl,
+        dialect: Dialect,
+        key: Option<HeaderValue>,
+        timeouts: EngineTimeouts,
+        pool: usize,
+    ) -> Self {
         Self {
             url,
+            dialect,
             key,
             timeouts,
-            users: client(timeouts.connect, 256),
-            control: client(Duration::from_secs(2), 2),
+            users: client(timeouts.connect, pool),
+            backfill: client(timeouts.connect, pool),
+            control: client(timeouts.connect.min(CONTROL_CONNECT), 2),
             health: AtomicU8::new(Health::Unknown as u8),
         }
     }
@@ -185,6 +212,12 @@ impl Engine {
     #[must_use]
     pub const fn url(&self) -> &EngineUrl {
         &self.url
+    }
+
+    /// How it wants to be told what to mine.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The proxy's own `Authorization` towards it.
@@ -210,19 +243,24 @@ impl Engine {
         }
     }
 
-    /// Sends a user's request and waits for the answer's headers.
+    /// Sends a request and waits for the answer's headers.
     ///
     /// # Errors
     /// [`EngineError`] when no answer comes.
     pub async fn send(
         &self,
+        purpose: Purpose,
         method: Method,
         path: &PathAndQuery,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, EngineError> {
         let request = self.request(method, path, headers, body)?;
-        within(self.timeouts.headers, self.users.request(request)).await
+        let pool = match purpose {
+            Purpose::User => &self.users,
+            Purpose::Backfill => &self.backfill,
+        };
+        within(self.timeouts.first_byte, pool.request(request)).await
     }
 
     /// Sends a request of the proxy's own, with its own key, and waits for the answer's headers.
@@ -282,7 +320,7 @@ impl Engine {
     }
 }
 
-fn client(connect: Duration, idle_connections: usize) -> Client<HttpConnector, Full<Bytes>> {
+fn client(connect: Duration, idle_connections: usize) -> Pool {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));

@@ -27,8 +27,9 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     if app.draining.load(Ordering::Relaxed) {
         reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
     }
-    if app.engine.health() != Health::Up {
-        reasons.push(json!({ "name": "engine", "detail": app.engine.health().as_str() }));
+    if app.engines.default().health() != Health::Up {
+        let detail = app.engines.default().health().as_str();
+        reasons.push(json!({ "name": "engine", "detail": detail }));
     }
     let mining = mining_reason(&app);
     let body = json!({
@@ -81,8 +82,9 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             "vdf_tick": vdf.map_or(0, |vdf| vdf.tick.0),
             "has_vdf_proof": vdf.is_some(),
             "age_seconds": snapshot.job_age().map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            "mining_paused": false,
-            "cooldown_remaining_seconds": 0,
+            "mining_paused": app.context.pause().is_paused(),
+            "cooldown_remaining_seconds":
+                app.context.pause().remaining().map_or(0.0, |left| left.as_secs_f64()),
             "expected_model_identifier": snapshot.expected_model_identifier(),
             "source": app.source,
             "not_mining": mining_reason(&app).map(NotMined::reason),
@@ -90,9 +92,11 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
         "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
         "proxy": {
             "active_requests": app.metrics.active_requests(),
-            "target_url": app.engine.url().to_string(),
-            "engine": app.engine.health().as_str(),
+            "target_url": app.engines.default().url().to_string(),
+            "engine": app.engines.default().health().as_str(),
             "proof_version": app.context.settings().proof_version,
+            "active_model": app.active_model.view(),
+            "model_sync": app.registrar.report(),
         },
         "proofs": {
             "items": store.items,
@@ -128,7 +132,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
             app.store.spool().health(),
             SpoolHealth::Degraded { .. }
         )),
-        engine_up: i64::from(app.engine.health() == Health::Up),
+        engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
     let text = app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())

@@ -2,6 +2,8 @@
 //! whether mining pauses. Where the specification replaces the reference, [`OVERRIDES`] says how.
 //! spec: proxy §16
 
+use crate::examples::{list, text};
+use crate::report::{Group, same};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,11 +35,10 @@ const OVERRIDES: &[(&str, &[&str], &[u64])] = &[
     ("no proof table", &[], &[]),
 ];
 
-/// Runs every case; panics at the first difference.
-pub fn run(cases: &Value) {
+pub fn run(_: &Value, cases: &Value, group: &mut Group) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for case in cases.as_array().expect("a list of cases") {
-        runtime.block_on(one(case));
+    for case in list(cases) {
+        group.case(text(case, "name"), runtime.block_on(one(case)));
     }
 }
 
@@ -58,7 +59,7 @@ impl ProofSink for Nobody {
 fn context(case: &Value) -> Arc<ContextCell> {
     let models = Models {
         pin: case["expected"].as_str().map(|pin| pin.parse().expect("a model")),
-        registered: Vec::new(),
+        ..Models::default()
     };
     let settings = PayloadSettings {
         engine: EngineKind::Vllm,
@@ -87,8 +88,8 @@ fn context(case: &Value) -> Arc<ContextCell> {
     Arc::new(context)
 }
 
-async fn one(case: &Value) {
-    let name = case["name"].as_str().expect("a name");
+async fn one(case: &Value) -> Result<(), String> {
+    let name = text(case, "name");
     let expected = &case["result"];
     let spool = Spool::open(SpoolSettings::default()).unwrap();
     let store = Arc::new(ProofStore::new(CacheLimits::default(), spool.clone()));
@@ -110,8 +111,8 @@ async fn one(case: &Value) {
         let message = hex::decode(message.as_str().unwrap()).unwrap().into();
         if let Ok(proof) = classify(&message) {
             let digest = proof.digest.map(|digest| hex::encode(digest.as_bytes()));
-            assert_eq!(json!(proof.nonce), expected["nonce"][index], "{name}");
-            assert_eq!(json!(digest), expected["proof_hash"][index], "{name}");
+            same("nonce", &json!(proof.nonce), &expected["nonce"][index])?;
+            same("hash", &json!(digest), &expected["proof_hash"][index])?;
         }
         numbers.push(match intake.take(message).await {
             Taken::Stored(seq) => Some(seq),
@@ -128,19 +129,19 @@ async fn one(case: &Value) {
     let replaced = OVERRIDES.iter().find(|(of, ..)| *of == name);
     match replaced {
         Some((_, cached, indices)) => {
-            assert_eq!(keys, json!(cached), "{name}");
-            assert_eq!(forwarded, *indices, "{name}");
+            same("cached", &keys, &json!(cached))?;
+            same("forwarded", &json!(forwarded), &json!(indices))?;
         }
         None => {
-            assert_eq!(keys, expected["cached_keys"], "{name}");
-            assert_eq!(json!(forwarded), expected["callback_message_index"], "{name}");
+            same("cached", &keys, &expected["cached_keys"])?;
+            same("forwarded", &json!(forwarded), &expected["callback_message_index"])?;
             for (key, size) in
                 keys.as_array().unwrap().iter().zip(expected["cached_sizes"].as_array().unwrap())
             {
                 let found = store.find(key.as_str().unwrap(), None).await.expect("a cached proof");
-                assert_eq!(json!(found.proof.message.len()), *size, "{name}");
+                same("size", &json!(found.proof.message.len()), size)?;
             }
         }
     }
-    assert_eq!(json!(pause.is_paused()), expected["paused_after"], "{name}");
+    same("paused", &json!(pause.is_paused()), &expected["paused_after"])
 }

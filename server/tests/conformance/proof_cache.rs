@@ -1,6 +1,8 @@
 //! Group `proof_cache`: puts and gets with a clock of their own. The reference keeps one proof an id,
 //! ours all of them; the newest is the one that is compared. spec: proxy §15
 
+use crate::examples::list;
+use crate::report::{Group, same};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,14 +10,13 @@ use tensorpow_core::classify::Tier;
 use tensorpow_server::cache::{CacheLimits, ProofCache};
 use tensorpow_server::mining::sink::ReceivedProof;
 
-/// Runs every case; panics at the first difference.
-pub fn run(cases: &Value) {
-    for (number, case) in cases.as_array().expect("a list of cases").iter().enumerate() {
-        trace(number, case);
+pub fn run(_: &Value, cases: &Value, group: &mut Group) {
+    for (number, case) in list(cases).iter().enumerate() {
+        group.case(number, trace(case));
     }
 }
 
-fn trace(number: usize, case: &Value) {
+fn trace(case: &Value) -> Result<(), String> {
     let ttl = Duration::from_secs(case["ttl"].as_u64().expect("ttl"));
     let megabytes = usize::try_from(case["mb"].as_u64().expect("mb")).unwrap().max(1);
     let limits = CacheLimits { ttl, max_bytes: megabytes * 1_048_576 };
@@ -46,10 +47,11 @@ fn trace(number: usize, case: &Value) {
                     "ttl_seconds": cache.limits().ttl.as_secs(),
                 })
             }
-            other => panic!("case {number}: unknown operation {other}"),
+            other => return Err(format!("unknown operation {other}")),
         };
-        assert_eq!(&found, expected, "case {number}, {op}");
+        same(&op.to_string(), &found, expected)?;
     }
+    Ok(())
 }
 
 fn proof(size: usize) -> Arc<ReceivedProof> {

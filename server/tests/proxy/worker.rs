@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
+use tensorpow_server::config::{Config, ConfigError, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::{ChainSettings, DevChain};
 use tensorpow_server::http::App;
 use tensorpow_server::outbox::Judged;
@@ -37,22 +37,27 @@ struct ChainFlags {
     chain: DevnetArgs,
 }
 
-/// A configuration on free ports. Flags win over the environment of whoever runs the tests.
+/// A configuration on free ports, of these flags alone: the environment of whoever runs the tests
+/// has no say.
 pub(crate) fn config(engine: &str, flags: &[&str]) -> Config {
+    try_config(engine, flags, &[]).unwrap()
+}
+
+/// The same with an environment.
+pub(crate) fn try_config(
+    engine: &str,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
     let fixed = ["x", "--listen", "127.0.0.1:0", "--engine", engine];
+    let given = |flag| flags.contains(&flag);
     let collector: &[&str] =
-        if flags.contains(&"--collector") { &[] } else { &["--collector", "127.0.0.1:0"] };
-    let mut args = Flags::parse_from(fixed.iter().chain(collector).chain(flags)).proxy;
-    if !flags.contains(&"--api-key") {
-        args.api_key = None;
-    }
-    if !flags.contains(&"--engine-key") {
-        args.engine_key = None;
-    }
-    if !flags.contains(&"--data-dir") {
-        args.data_dir = Some("none".into());
-    }
-    args.into_config().unwrap()
+        if given("--collector") { &[] } else { &["--collector", "127.0.0.1:0"] };
+    let spool: &[&str] = if given("--data-dir") { &[] } else { &["--spool=false"] };
+    let args = Flags::parse_from(fixed.iter().chain(collector).chain(spool).chain(flags)).proxy;
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment = environment.iter().map(owned).collect();
+    Config::load(&args.into_layers(&[("engine.kind", "llama.cpp")], environment)?)
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {

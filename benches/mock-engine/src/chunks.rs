@@ -1,0 +1,61 @@
+//! The body of a stream: its chunks one by one, as fast as they are taken or at a pace.
+
+use crate::records::Answering;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// Chunks on their way.
+#[derive(Debug)]
+pub struct Chunks {
+    waiting: VecDeque<Bytes>,
+    pace: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    answering: Option<Answering>,
+}
+
+impl Chunks {
+    /// These chunks, a pause before each.
+    #[must_use]
+    pub fn new(chunks: impl IntoIterator<Item = Bytes>, pace: Duration) -> Self {
+        let pause = (!pace.is_zero()).then(|| Box::pin(tokio::time::sleep(pace)));
+        Self { waiting: chunks.into_iter().collect(), pace, pause, answering: None }
+    }
+
+    /// With somebody who wants to know when they are left.
+    #[must_use]
+    pub fn watched(mut self, answering: Answering) -> Self {
+        self.answering = Some(answering);
+        self
+    }
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let pace = self.pace;
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            pause.as_mut().reset(tokio::time::Instant::now() + pace);
+        }
+        match self.waiting.pop_front() {
+            Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            None => {
+                if let Some(answering) = &mut self.answering {
+                    answering.finish();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Backfill: requests of the proxy's own that keep the engine busy when users do not.
+
+pub mod id;
