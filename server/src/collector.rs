@@ -2,7 +2,7 @@
 //! for the intake ([`crate::intake`]). Anybody who reaches the socket can push, so it is on loopback,
 //! or open to listed addresses only ([`crate::zap`]). spec: proxy §16.1
 
-use crate::zap::{AddressRange, Gate};
+use crate::zap::{AllowList, Door};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct CollectorSettings {
     /// Larger messages are refused by the socket itself.
     pub max_message: usize,
     /// Who may connect; with none, only loopback addresses can be bound.
-    pub allow: Vec<AddressRange>,
+    pub allow: AllowList,
 }
 
 /// The collector cannot start. Always fatal: without it every proof is lost.
@@ -56,7 +56,7 @@ pub struct Collector {
     endpoint: String,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
-    gate: Option<Gate>,
+    door: Option<Door>,
 }
 
 impl Collector {
@@ -72,9 +72,13 @@ impl Collector {
         }
         let context = zmq::Context::new();
         let socket = context.socket(zmq::PULL)?;
-        let gate = match settings.allow.as_slice() {
-            [] => None,
-            allow => Some(Gate::guard(&context, &socket, allow)?),
+        let door = match settings.allow.is_empty() {
+            true => None,
+            false => {
+                let door = Door::open(&context, settings.allow.clone())?;
+                Door::guard(&socket)?;
+                Some(door)
+            }
         };
         socket.set_linger(0)?;
         socket.set_rcvhwm(i32::try_from(READ_AHEAD).unwrap_or(i32::MAX))?;
@@ -99,7 +103,7 @@ impl Collector {
         let thread = std::thread::Builder::new()
             .name("proof-collector".to_owned())
             .spawn(move || read(&socket, &sender, &stopped))?;
-        Ok((Self { endpoint, stop, thread: Some(thread), gate }, receiver))
+        Ok((Self { endpoint, stop, thread: Some(thread), door }, receiver))
     }
 
     /// Where engines connect, as `tcp://host:port`.
@@ -117,7 +121,7 @@ impl Collector {
     /// Connections refused because their address is not listed.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.gate.as_ref().map_or(0, Gate::refused)
+        self.door.as_ref().map_or(0, Door::refused)
     }
 }
 

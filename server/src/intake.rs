@@ -75,14 +75,20 @@ pub struct Intake {
 
 /// The proofs that came last, for the time when the spool cannot tell.
 #[derive(Debug, Default)]
-struct Seen(Mutex<(VecDeque<[u8; 32]>, HashSet<[u8; 32]>)>);
+struct Seen(Mutex<LastSeen>);
+
+#[derive(Debug, Default)]
+struct LastSeen {
+    order: VecDeque<[u8; 32]>,
+    known: HashSet<[u8; 32]>,
+}
 
 impl Seen {
     /// Notes a proof; true when it was noted before.
     fn insert(&self, identity: [u8; 32]) -> bool {
         // Should a panic have come between queue and set, a proof is forgotten too late.
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (order, known) = &mut *guard;
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let LastSeen { order, known } = &mut *last;
         if !known.insert(identity) {
             return true;
         }

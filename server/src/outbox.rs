@@ -24,7 +24,7 @@ const EVENTS: usize = 256;
 /// How often the first job is looked for.
 const NO_JOB_YET: Duration = Duration::from_millis(100);
 /// How long a sink may think about one proof.
-const SUBMIT_LIMIT: Duration = Duration::from_secs(60);
+const SUBMIT_LIMIT: Duration = Duration::from_secs(120);
 /// First and longest wait for a sink that is not there.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 

@@ -1,152 +1,184 @@
-//! An allow-list in front of a ZeroMQ socket, by the library's own authentication protocol (ZAP): it
-//! asks a handler in the same context about every connection before it takes a byte. The bundled
-//! library has no CURVE, so what crosses a network is neither encrypted nor signed: between machines
-//! that do not trust the wire, tunnel it. spec: proxy §16.1
+//! Who may connect to a ZeroMQ socket of ours: nobody but this machine, or the networks an operator
+//! has named. The network's feeds know no authentication, so a socket on another address than
+//! loopback asks for every connection here, before it is made (ZMTP's ZAP). spec: proxy §16.1, §24
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-/// Where the library asks. One handler a context.
-const HANDLER: &str = "inproc://zeromq.zap.01";
-/// Any domain: an empty one means that nobody is asked.
-const DOMAIN: &str = "tensorpow";
-/// How often the handler looks whether it should stop.
+/// Where libzmq looks for whoever answers.
+const ENDPOINT: &str = "inproc://zeromq.zap.01";
+/// How often the door looks whether it should close.
 const POLL_MS: i64 = 100;
 
-/// Addresses that share a prefix, as `10.0.0.0/8`, or one address.
+/// A network in the form `address/prefix`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressRange {
+pub struct IpNetwork {
     address: IpAddr,
-    bits: u8,
+    prefix: u8,
 }
 
-/// No address and no range.
+/// A text names no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither an address nor a range such as 10.0.0.0/8")]
-pub struct AddressRangeError(String);
+#[error("{text:?} is no network: write an address, or address/prefix as in 172.16.0.0/12")]
+pub struct IpNetworkError {
+    text: String,
+}
 
-impl FromStr for AddressRange {
-    type Err = AddressRangeError;
+impl FromStr for IpNetwork {
+    type Err = IpNetworkError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || AddressRangeError(text.to_owned());
-        let (address, bits) = match text.trim().split_once('/') {
+    fn from_str(text: &str) -> Result<Self, IpNetworkError> {
+        let error = || IpNetworkError { text: text.to_owned() };
+        let (address, prefix) = match text.trim().split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
             None => (text.trim(), None),
-            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| wrong())?)),
         };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(width);
-        if bits > width {
-            return Err(wrong());
+        let address: IpAddr = address.parse().map_err(|_| error())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(longest), |prefix| prefix.parse().map_err(|_| error()))?;
+        if prefix > longest {
+            return Err(error());
         }
-        Ok(Self { address, bits })
+        Ok(Self { address, prefix })
     }
 }
 
-impl std::fmt::Display for AddressRange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
+impl fmt::Display for IpNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 
-impl AddressRange {
-    /// Whether an address is in the range. An IPv4 address in IPv6 clothes counts as what it is.
+impl IpNetwork {
+    /// True when the address lies in the network. An IPv4 address in IPv6 clothes is one of IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(range), IpAddr::V4(address)) => {
-                let kept = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                u32::from(range) & kept == u32::from(address) & kept
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                (network.to_bits() ^ address.to_bits()) & mask == 0
             }
-            (IpAddr::V6(range), IpAddr::V6(address)) => {
-                let kept = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
-                u128::from(range) & kept == u128::from(address) & kept
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                (network.to_bits() ^ address.to_bits()) & mask == 0
             }
             _ => false,
         }
     }
 }
 
-/// The handler of one context; dropping it ends its thread.
-#[derive(Debug)]
-pub struct Gate {
-    stop: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
+/// The networks that may connect; this machine always may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowList(Vec<IpNetwork>);
 
-impl Gate {
-    /// Lets only the listed addresses connect to `socket`, which must not be bound yet and must be
-    /// of `context`.
-    ///
-    /// # Errors
-    /// [`zmq::Error`] when the handler cannot be put in place; then nothing guards the socket.
-    pub fn guard(
-        context: &zmq::Context,
-        socket: &zmq::Socket,
-        allow: &[AddressRange],
-    ) -> Result<Self, zmq::Error> {
-        let handler = context.socket(zmq::REP)?;
-        handler.set_linger(0)?;
-        handler.bind(HANDLER)?;
-        socket.set_zap_domain(DOMAIN)?;
-        let (stop, refused) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (stopped, counter, allow) = (stop.clone(), refused.clone(), allow.to_vec());
-        let thread = std::thread::Builder::new()
-            .name("zap".to_owned())
-            .spawn(move || answer(&handler, &allow, &counter, &stopped))
-            .map_err(|_| zmq::Error::ENOMEM)?;
-        Ok(Self { stop, refused, thread: Some(thread) })
+impl AllowList {
+    /// A list of networks.
+    #[must_use]
+    pub const fn new(networks: Vec<IpNetwork>) -> Self {
+        Self(networks)
     }
 
-    /// Connections refused so far. A peer that keeps trying counts again and again.
+    /// True when it names nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// True when this address may connect.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        address.to_canonical().is_loopback()
+            || self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+/// Answers for all sockets of one context that ask. Dropping it stops the answers, and with them
+/// new connections.
+#[derive(Debug)]
+pub struct Door {
+    refused: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Stands at the door of a context. Sockets made to ask by [`Door::guard`] must be bound after
+    /// this.
+    ///
+    /// # Errors
+    /// When the context has its door already, or there is no thread.
+    pub fn open(context: &zmq::Context, allowed: AllowList) -> std::io::Result<Self> {
+        let socket = context.socket(zmq::REP)?;
+        socket.set_linger(0)?;
+        socket.bind(ENDPOINT)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let refused = Arc::new(AtomicU64::new(0));
+        let (stopped, counter) = (stop.clone(), refused.clone());
+        let thread = std::thread::Builder::new()
+            .name("zmq-door".to_owned())
+            .spawn(move || answer(&socket, &allowed, &stopped, &counter))?;
+        Ok(Self { refused, stop, thread: Some(thread) })
+    }
+
+    /// Makes a socket ask before it takes a connection.
+    ///
+    /// # Errors
+    /// When the socket does not take the option.
+    pub fn guard(socket: &zmq::Socket) -> zmq::Result<()> {
+        socket.set_zap_domain("tensorpow")
+    }
+
+    /// Connections refused so far.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Gate {
+impl Drop for Door {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It never panics; if it did there would be nothing left to stop.
+            // The thread never panics; if it did there would be nothing left to stop.
             let _ = thread.join();
         }
     }
 }
 
-/// Answers the library's questions: version, request, domain, address, identity, mechanism.
-/// Silence refuses, so an error ends the thread and with it every new connection.
-fn answer(handler: &zmq::Socket, allow: &[AddressRange], refused: &AtomicU64, stop: &AtomicBool) {
+fn answer(socket: &zmq::Socket, allowed: &AllowList, stop: &AtomicBool, refused: &AtomicU64) {
     while !stop.load(Ordering::Relaxed) {
-        match handler.poll(zmq::POLLIN, POLL_MS) {
+        match socket.poll(zmq::POLLIN, POLL_MS) {
             Ok(0) | Err(zmq::Error::EINTR) => continue,
             Ok(_) => {}
-            Err(error) => return tracing::error!(%error, "no engine can connect any more"),
+            Err(error) => return tracing::error!(%error, "nobody answers for ZeroMQ peers"),
         }
-        let Ok(question) = handler.recv_multipart(zmq::DONTWAIT) else { continue };
-        let part = |index: usize| question.get(index).map_or(&[][..], Vec::as_slice);
-        let address = std::str::from_utf8(part(3)).ok().and_then(|text| text.parse().ok());
-        let known = address
-            .is_some_and(|address: IpAddr| allow.iter().any(|range| range.contains(address)));
-        let (code, text): (&[u8], &[u8]) =
-            if known { (b"200", b"OK") } else { (b"400", b"address not allowed") };
-        if !known && refused.fetch_add(1, Ordering::Relaxed) == 0 {
-            let address = String::from_utf8_lossy(part(3)).into_owned();
-            tracing::warn!(
-                address,
-                "an engine's connection is refused: it is not in the allow list"
-            );
+        let Ok(frames) = socket.recv_multipart(zmq::DONTWAIT) else { continue };
+        let frame = |at: usize| frames.get(at).map(Vec::as_slice).unwrap_or_default();
+        let address = std::str::from_utf8(frame(3)).unwrap_or_default();
+        let welcome = parse_peer(address).is_some_and(|address| allowed.allows(address));
+        if !welcome {
+            refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(peer = address, "a ZeroMQ peer outside the allow list was refused");
         }
-        let reply: [&[u8]; 6] = [b"1.0", part(1), code, text, b"", b""];
-        if let Err(error) = handler.send_multipart(reply, 0) {
-            return tracing::error!(%error, "no engine can connect any more");
+        let status: [&[u8]; 2] = if welcome { [b"200", b"OK"] } else { [b"400", b"refused"] };
+        let reply: [&[u8]; 6] = [b"1.0", frame(1), status[0], status[1], b"", b""];
+        if let Err(error) = socket.send_multipart(reply, zmq::DONTWAIT) {
+            tracing::warn!(%error, "a ZeroMQ peer got no answer");
         }
     }
+}
+
+/// A peer's address as libzmq writes it, perhaps with a scope.
+fn parse_peer(text: &str) -> Option<IpAddr> {
+    let text = text.split_once('%').map_or(text, |(address, _)| address);
+    text.parse::<Ipv4Addr>()
+        .map(IpAddr::V4)
+        .ok()
+        .or_else(|| text.trim_matches(['[', ']']).parse::<Ipv6Addr>().map(IpAddr::V6).ok())
 }
 
 #[cfg(test)]
@@ -154,21 +186,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_contains_what_shares_its_prefix() {
-        for (range, inside, outside) in [
-            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
-            ("192.168.1.7", "192.168.1.7", "192.168.1.8"),
-            (" 10.1.0.0/16 ", "::ffff:10.1.2.3", "::1"),
-            ("0.0.0.0/0", "203.0.113.1", "::1"),
-            ("fd00::/8", "fdab::1", "fe80::1"),
-            ("::1", "::1", "::2"),
-        ] {
-            let range: AddressRange = range.parse().unwrap();
-            assert!(range.contains(inside.parse().unwrap()), "{range} {inside}");
-            assert!(!range.contains(outside.parse().unwrap()), "{range} {outside}");
+    fn networks_contain_their_addresses_only() {
+        let cases = [
+            ("172.16.0.0/12", "172.31.255.255", true),
+            ("172.16.0.0/12", "172.32.0.0", false),
+            ("10.0.0.7", "10.0.0.7", true),
+            ("10.0.0.7", "10.0.0.8", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("0.0.0.0/0", "::1", false),
+            ("fd00::/8", "fdff::1", true),
+            ("fd00::/8", "fe00::1", false),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+        ];
+        for (network, address, expected) in cases {
+            let network: IpNetwork = network.parse().unwrap();
+            assert_eq!(network.contains(address.parse().unwrap()), expected, "{network} {address}");
         }
-        for bad in ["", "10.0.0.0/33", "::/129", "engine", "10.0.0.0/x", "10.0.0.0/-1"] {
-            assert!(bad.parse::<AddressRange>().is_err(), "{bad:?}");
+        for bad in ["", "x", "10.0.0.0/33", "fd00::/129", "10.0.0.0/-1", "10.0.0.0/"] {
+            assert!(bad.parse::<IpNetwork>().is_err(), "{bad:?}");
         }
+        assert!(AllowList::default().allows("127.0.0.1".parse().unwrap()));
+        assert!(!AllowList::default().allows("10.0.0.1".parse().unwrap()));
+    }
+
+    /// A peer from 127.0.0.1 is always let in, so the refusal is tested on the protocol itself.
+    #[test]
+    fn the_door_answers_by_the_list() {
+        let context = zmq::Context::new();
+        let allowed = AllowList::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let door = Door::open(&context, allowed).unwrap();
+        let asking = context.socket(zmq::REQ).unwrap();
+        asking.connect(ENDPOINT).unwrap();
+        for (peer, status) in
+            [("127.0.0.1", "200"), ("10.9.9.9", "200"), ("192.168.0.1", "400"), ("?", "400")]
+        {
+            let request = ["1.0", "7", "tensorpow", peer, "", "NULL"];
+            asking.send_multipart(request, 0).unwrap();
+            let reply = asking.recv_multipart(0).unwrap();
+            assert_eq!(reply[..3], [b"1.0".to_vec(), b"7".to_vec(), status.into()], "{peer}");
+            assert_eq!(reply.len(), 6);
+        }
+        assert_eq!(door.refused(), 2);
     }
 }

@@ -169,7 +169,11 @@ async fn maxima(args: &Args) -> Outcome<()> {
     let stage = Stage::set(args, Settings { keep: 0, ..Settings::default() }).await?;
     let mined = request(CHAT, &chat(false, None));
     let passed = request("/v1/embeddings", &chat(false, None));
-    let parts = [("maximum, fresh", &mined, false), ("maximum, pass-through", &passed, false), ("maximum, sustained", &mined, true)];
+    let parts = [
+        ("maximum, fresh", &mined, false),
+        ("maximum, pass-through", &passed, false),
+        ("maximum, sustained", &mined, true),
+    ];
     for (name, asked, after_a_while) in parts {
         for target in stage.targets() {
             if after_a_while {
@@ -187,7 +191,8 @@ async fn maxima(args: &Args) -> Outcome<()> {
             );
             if let (Some(before), Some(server)) = (cpu, target.server) {
                 let used = server.cpu().saturating_sub(before);
-                result += &format!(", CPU {:.1} us a request", used.as_secs_f64() * 1e6 / count as f64);
+                result +=
+                    &format!(", CPU {:.1} us a request", used.as_secs_f64() * 1e6 / count as f64);
             }
             if failed > 0 {
                 result += &format!(", {failed} FAILED");
@@ -270,10 +275,15 @@ async fn paced(args: &Args) -> Outcome<()> {
         if target.server.is_none() {
             direct = times.at(0.5);
         }
-        let mut result = format!("p50 {:.1} ms (+{:.1}), {failed} failed", times.at(0.5), times.at(0.5) - direct);
+        let mut result = format!(
+            "p50 {:.1} ms (+{:.1}), {failed} failed",
+            times.at(0.5),
+            times.at(0.5) - direct
+        );
         if let (Some(before), Some(server)) = (cpu, target.server) {
             let used = server.cpu().saturating_sub(before);
-            result += &format!(", CPU {:.2} ms a stream", used.as_secs_f64() * 1e3 / count.max(1) as f64);
+            result +=
+                &format!(", CPU {:.2} ms a stream", used.as_secs_f64() * 1e3 / count.max(1) as f64);
         }
         row("256 streams, 5 ms chunks", target.name, &result);
     }
@@ -293,7 +303,8 @@ async fn held(args: &Args) -> Outcome<()> {
             let pieces = pieces.clone();
             let address = target.address;
             tasks.spawn(async move {
-                tokio::time::sleep(Duration::from_millis(2) * u32::try_from(number).unwrap_or(0)).await;
+                tokio::time::sleep(Duration::from_millis(2) * u32::try_from(number).unwrap_or(0))
+                    .await;
                 let Ok(mut connection) = Connection::open(address).await else { return };
                 if connection.send(&request(CHAT, &chat(true, None))).await.is_err() {
                     return;
@@ -305,7 +316,10 @@ async fn held(args: &Args) -> Outcome<()> {
                 }
             });
         }
-        tokio::time::sleep(Duration::from_millis(2) * u32::try_from(args.streams)? + Duration::from_secs(12)).await;
+        tokio::time::sleep(
+            Duration::from_millis(2) * u32::try_from(args.streams)? + Duration::from_secs(12),
+        )
+        .await;
         let streaming = pieces.iter().filter(|count| count.load(Ordering::Relaxed) >= 5).count();
         let mut result = format!("{streaming} of {} really stream", args.streams);
         if let (Some(before), Some(server)) = (before, target.server) {

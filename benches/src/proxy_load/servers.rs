@@ -69,7 +69,11 @@ impl Server {
         let (address, collector) = (free_address()?, free_address()?);
         let folder = tempfile::tempdir()?;
         let child = Command::new(program)
-            .args(["devnet", "--model", &format!("{MODEL}@0123456789abcdef0123456789abcdef01234567")])
+            .args([
+                "devnet",
+                "--model",
+                &format!("{MODEL}@0123456789abcdef0123456789abcdef01234567"),
+            ])
             .args(["--engine", &format!("http://{engine}"), "--engine-kind", "vllm"])
             .args(["--listen", &address.to_string(), "--collector", &collector.to_string()])
             .args(["--set", "http.max_connections=16384", "--set", "limits.concurrency=16384"])
@@ -127,7 +131,9 @@ impl Server {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         let children = children.unwrap_or_default();
-        std::iter::once(id).chain(children.split_whitespace().filter_map(|it| it.parse().ok())).collect()
+        std::iter::once(id)
+            .chain(children.split_whitespace().filter_map(|it| it.parse().ok()))
+            .collect()
     }
 }
 

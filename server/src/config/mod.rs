@@ -29,13 +29,13 @@ use crate::mining::network::Network;
 use crate::mining::pause::SolutionCooldown;
 use crate::mining::payload::{Dialect, EngineKind, PowForm, PowKey};
 use crate::spool::{Location, Retention, SpoolSettings};
+use crate::zap::AllowList;
 use layers::{Layers, RouteEntry, Values};
 use node::NodeLink;
 use sections::Settings;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 use value::{ModelRoute, SettingValue as _};
 
@@ -134,6 +134,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// Address of the MCP server, when it runs.
     pub mcp: Option<SocketAddr>,
+    /// Folder of what survives a restart; none where nothing is kept on disk.
+    pub data_dir: Option<PathBuf>,
     /// File of generated keys; none where nothing is kept on disk.
     pub keys_file: Option<PathBuf>,
     /// Every setting as it was read.
@@ -215,18 +217,9 @@ impl Config {
             collector: CollectorSettings {
                 address: collector,
                 max_message: settings.proofs.max_proof,
-                allow: settings.proofs.collector_allow.clone(),
+                allow: AllowList::new(settings.proofs.collector_allow.clone()),
             },
-            spool: SpoolSettings {
-                location: data_dir
-                    .map_or(Location::Memory, |folder| Location::Folder(folder.join("spool"))),
-                retention: Retention {
-                    max_age: Duration::from_secs(settings.proofs.spool_hours.saturating_mul(3600)),
-                    max_bytes: settings.proofs.spool_megabytes.saturating_mul(1024 * 1024),
-                    ..Retention::default()
-                },
-                ..SpoolSettings::default()
-            },
+            spool: spool(&settings, data_dir.as_deref()),
             solution_cooldown: SolutionCooldown::new(mining.cooldown),
             node: has_node(&settings, values, mode)
                 .then(|| NodeLink::read(&settings, pin.as_ref(), proof_version, &mut problems)),
@@ -249,6 +242,7 @@ impl Config {
                 drain: http.drain,
             },
             mcp: mcp(&settings, &mut problems),
+            data_dir,
             keys_file,
             settings,
             warnings,
@@ -334,14 +328,18 @@ fn data_folder(
     }
 }
 
-/// The spool's place for a command line that names a data folder or none.
-#[must_use]
-pub fn spool_location(named: Option<PathBuf>) -> Location {
-    let named = named.filter(|folder| !folder.as_os_str().is_empty());
-    let variable =
-        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = data_folder(named.as_deref(), variable);
-    folder.map_or(Location::Memory, |folder| Location::Folder(folder.join("spool")))
+fn spool(settings: &Settings, data_dir: Option<&Path>) -> SpoolSettings {
+    let proofs = &settings.proofs;
+    let folder = data_dir.filter(|_| proofs.spool);
+    SpoolSettings {
+        location: folder.map_or(Location::Memory, |folder| Location::Folder(folder.join("spool"))),
+        retention: Retention {
+            max_age: proofs.spool_age,
+            max_bytes: proofs.spool_megabytes.saturating_mul(1024 * 1024),
+            ..Retention::default()
+        },
+        ..SpoolSettings::default()
+    }
 }
 
 /// A node of one's own is mined for when that is said, or when the guide's variable says so.

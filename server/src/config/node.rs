@@ -14,6 +14,7 @@ use crate::node::{NodeError, NodeSettings};
 use crate::registry::rest::{RestRegistry, RestSettings};
 use crate::registry::source::RegistrySource;
 use crate::service::Link;
+use crate::zap::AllowList;
 use axum::http::HeaderValue;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl NodeLink {
             proof_version: Some(proof_version),
             jobs: FeedSettings {
                 address: jobs,
-                allow: node.jobs_allow.clone(),
+                allow: AllowList::new(node.jobs_allow.clone()),
                 silence_reminder: Duration::from_millis(node.receive_timeout_ms),
                 ..FeedSettings::default()
             },

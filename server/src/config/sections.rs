@@ -9,7 +9,7 @@ use crate::mining::network::Network;
 use crate::mining::payload::{EngineKind, PowForm};
 use crate::node::results::Endpoint;
 use crate::service_client::ServiceUrl;
-use crate::zap::AddressRange;
+use crate::zap::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -150,7 +150,7 @@ sections! {
         /// Port on loopback the node pushes its jobs to
         job_port: u16 = "6000" [ZMQ_PULL_PORT];
         /// Addresses or ranges that may push jobs, separated by commas; needed where the job socket is not on loopback
-        jobs_allow: Vec<AddressRange> = "" [TENSORPOW_JOBS_ALLOW] --jobs-allow;
+        jobs_allow: Vec<IpNetwork> = "" [TENSORPOW_JOBS_ALLOW] --jobs-allow;
         /// Milliseconds after which a lasting silence of the node is logged again
         receive_timeout_ms: u64 = "6000000" [ZMQ_RECV_TIMEOUT_MS];
         /// The node's result socket
@@ -232,18 +232,20 @@ sections! {
         /// Port on loopback where engines push their proofs
         collector_port: u16 = "7002" [PROOF_COLLECTOR_PORT];
         /// Addresses or ranges of the engines that may connect to the collector, separated by commas
-        collector_allow: Vec<AddressRange> = "" [TENSORPOW_COLLECTOR_ALLOW] --collector-allow;
+        collector_allow: Vec<IpNetwork> = "" [TENSORPOW_COLLECTOR_ALLOW] --collector-allow;
         /// Largest proof message in bytes
         max_proof: usize = "4194304" [TENSORPOW_MAX_PROOF] --max-proof;
         /// The proof routes answer
         enabled: bool = "true" [PROOF_CACHE_ENABLED];
-        /// How long proofs are kept in memory
+        /// How long the proof routes serve a proof
         ttl: Duration = "900" [PROOF_CACHE_TTL_SECONDS] --proof-ttl;
-        /// Megabytes of proofs kept in memory, at least 1
+        /// Megabytes of memory for proofs, at least 1; the others are read from disk
         max_megabytes: usize = "500" [PROOF_CACHE_MAX_SIZE_MB] --proof-megabytes;
-        /// Hours that proofs stay in the spool on disk
-        spool_hours: u64 = "168" [TENSORPOW_SPOOL_HOURS] --spool-hours;
-        /// Megabytes of proofs in the spool on disk
+        /// Every proof is on disk, in `spool/` of the data folder, before it is served or forwarded; false keeps them in memory
+        spool: bool = "true" [TENSORPOW_SPOOL] --spool;
+        /// How long proofs stay on disk
+        spool_age: Duration = "604800" [TENSORPOW_SPOOL_AGE] --spool-age;
+        /// Megabytes of proofs on disk; beyond that settled ones go first, then undelivered shares, then solutions
         spool_megabytes: u64 = "1024" [TENSORPOW_SPOOL_MB] --spool-megabytes;
     }
 

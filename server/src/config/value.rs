@@ -7,7 +7,7 @@ use crate::mining::network::Network;
 use crate::mining::payload::{Dialect, EngineKind, PowForm};
 use crate::node::results::Endpoint;
 use crate::service_client::ServiceUrl;
-use crate::zap::AddressRange;
+use crate::zap::IpNetwork;
 use clap::ValueEnum;
 use std::fmt;
 use std::net::SocketAddr;
@@ -139,7 +139,7 @@ macro_rules! parsed {
 }
 
 parsed! {
-    AddressRange: "an address or a range such as 10.0.0.0/8",
+    IpNetwork: "an address or a range such as 10.0.0.0/8",
     Endpoint: "tcp://host:port",
     ModelId: "name@commit",
     ServiceUrl: "http://host[:port][/path]",

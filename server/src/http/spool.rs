@@ -4,10 +4,11 @@
 use super::App;
 use super::errors::ApiError;
 use crate::spool::{DeliveryState, Listed, Selection, SpoolError, SpoolHealth};
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -38,6 +39,11 @@ pub struct ReplayRequest {
     seqs: Vec<u64>,
     /// Only those with this reason.
     reason: Option<String>,
+}
+
+/// What changes deliveries: for an administrator.
+pub fn changing() -> Router<Arc<App>> {
+    Router::new().route("/v1/spool/replay", post(replay))
 }
 
 /// A state by name.

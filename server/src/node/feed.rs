@@ -5,7 +5,7 @@
 
 use super::job::{BadJob, read_job};
 use crate::mining::job::Job;
-use crate::zap::{AddressRange, Gate};
+use crate::zap::{AllowList, Door};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ pub struct FeedSettings {
     /// Address to bind; port 0 takes a free one. `ZMQ_PULL_PORT` is its port.
     pub address: SocketAddr,
     /// Who may connect from elsewhere than this machine; needed for another address than loopback.
-    pub allow: Vec<AddressRange>,
+    pub allow: AllowList,
     /// Without a job for this long the node counts as silent, which is logged and shown.
     pub silent_after: Duration,
     /// `ZMQ_RECV_TIMEOUT_MS`: how often a lasting silence is logged again.
@@ -41,7 +41,7 @@ impl Default for FeedSettings {
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6000)),
-            allow: Vec::new(),
+            allow: AllowList::default(),
             silent_after: Duration::from_secs(60),
             silence_reminder: Duration::from_millis(6_000_000),
         }
@@ -136,7 +136,7 @@ pub struct JobFeed {
     counters: Arc<FeedCounters>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _gate: Option<Gate>,
+    _door: Option<Door>,
 }
 
 impl JobFeed {
@@ -154,9 +154,13 @@ impl JobFeed {
         socket.set_linger(0)?;
         socket.set_maxmsgsize(MAX_MESSAGE)?;
         socket.set_ipv6(address.is_ipv6())?;
-        let gate = match address.ip().is_loopback() {
+        let door = match address.ip().is_loopback() {
             true => None,
-            false => Some(Gate::guard(&context, &socket, &settings.allow)?),
+            false => {
+                let door = Door::open(&context, settings.allow.clone())?;
+                Door::guard(&socket)?;
+                Some(door)
+            }
         };
         let monitor = watch_peers(&context, &socket)?;
         socket.bind(&bind_endpoint(address)).map_err(|error| FeedError::Bind { address, error })?;
@@ -178,7 +182,7 @@ impl JobFeed {
         };
         let thread =
             std::thread::Builder::new().name("node-jobs".to_owned()).spawn(move || reader.run())?;
-        Ok((Self { endpoint, counters, stop, thread: Some(thread), _gate: gate }, receiver))
+        Ok((Self { endpoint, counters, stop, thread: Some(thread), _door: door }, receiver))
     }
 
     /// Where nodes connect, as `tcp://host:port`.

@@ -3,10 +3,10 @@
 
 mod print;
 
-use crate::config::spool_location;
+use crate::config::{ConfigError, ProxyArgs};
 use crate::http::spool::{entry_json, state_named};
 use crate::spool::{
-    DeliveryState, Listed, Selection, Spool, SpoolError, SpoolHealth, SpoolSettings,
+    DeliveryState, Listed, Selection, Spool, SpoolError, SpoolHealth, SpoolSettings, backend,
 };
 use clap::{Args, Subcommand};
 use std::io::Write;
@@ -28,12 +28,28 @@ pub enum SpoolCommand {
     Export(ExportArgs),
 }
 
-/// Where the spool is.
+/// Where the spool is: by the proxy's own configuration, unless a folder is named.
 #[derive(Debug, Clone, Args)]
 pub struct PlaceArgs {
     /// The proxy's data folder
     #[arg(long, env = "TENSORPOW_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// The proxy's configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    fn folder(&self) -> Result<PathBuf, SpoolCommandError> {
+        let folder = match self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => folder,
+            None => {
+                let args = ProxyArgs { config: self.config.clone(), given: Vec::new() };
+                args.into_config(&[])?.data_dir.ok_or(SpoolCommandError::Nowhere)?
+            }
+        };
+        Ok(folder.join("spool"))
+    }
 }
 
 /// Arguments of `ls` and `dead`.
@@ -103,9 +119,14 @@ pub enum SpoolCommandError {
     /// There is no such file.
     #[error("there is no spool at {}; name the proxy's --data-dir", .0.display())]
     Absent(PathBuf),
-    /// No folder was named and none can be guessed.
-    #[error("no data folder: give --data-dir")]
-    NoFolder,
+    /// The proxy's configuration keeps nothing on disk.
+    #[error(
+        "the proxy keeps nothing on disk here (data.dir is none, or there is no home folder); name its --data-dir"
+    )]
+    Nowhere,
+    /// The proxy's configuration cannot be read.
+    #[error("{0}\n(or name the folder with --data-dir)")]
+    Config(#[from] ConfigError),
     /// The spool cannot be read or written.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -169,14 +190,14 @@ fn try_run(command: &SpoolCommand) -> Result<(), SpoolCommandError> {
 }
 
 fn open(place: &PlaceArgs) -> Result<Spool, SpoolCommandError> {
-    let location = spool_location(place.data_dir.clone());
-    let file = location.file().ok_or(SpoolCommandError::NoFolder)?;
+    let folder = place.folder()?;
+    let file = folder.join(backend::FILE);
     // Looking must not leave anything behind.
     if !file.is_file() {
         return Err(SpoolCommandError::Absent(file));
     }
     // Nothing is removed either: that is the proxy's.
-    let mut settings = SpoolSettings { location, ..SpoolSettings::default() };
+    let mut settings = SpoolSettings::in_folder(folder);
     settings.retention.max_age = std::time::Duration::MAX;
     settings.retention.max_bytes = u64::MAX;
     settings.retention.max_undecodable = usize::MAX;

@@ -28,8 +28,6 @@ mod vdf_service;
 use report::{Group, Report};
 use serde_json::Value;
 use std::process::ExitCode;
-use tensorpow_core::target::Normalizer;
-use tensorpow_server::mining::payload::{EngineKind, PayloadSettings, PowForm};
 
 /// Runs one group: the whole file (for what groups share), the group, and the counter.
 type Runner = fn(&Value, &Value, &mut Group);
@@ -42,14 +40,16 @@ const GROUPS: &[(&str, Runner)] = &[
     ("normalize_model_identifier", targets::normalize_model_identifier),
     ("proof_cache", proof_cache::run),
     ("collector", collector::run),
-    ("registry", |all, cases, group| registry::run(all, cases, plain_settings(), group)),
-    ("vdf_service", |_, cases, group| vdf_service::run(cases, plain_settings(), group)),
+    ("registry", registry::run),
+    ("vdf_service", vdf_service::run),
     ("sampler_rebound_v2", pure::sampler_rebound_v2),
     ("sampler_rebound_v3", pure::sampler_rebound_v3),
     ("usage_from_json", pure::usage_from_json),
     ("usage_from_sse", pure::usage_from_sse),
     ("throughput", pure::throughput),
     ("dummy_id_to_req_id", pure::dummy_id_to_req_id),
+    ("proof_cache", proof_cache::run),
+    ("collector", collector::run),
     ("env", environment::run),
     ("http", http::run),
 ];
@@ -63,17 +63,6 @@ const INFORMATIVE: &[(&str, &str)] = &[
     ("backfill", "there is no backfill yet"),
     ("priority", "informative: the specification replaces its rules (14.4)"),
 ];
-
-/// What the contexts of groups are rendered with that do not look at payloads.
-fn plain_settings() -> PayloadSettings {
-    PayloadSettings {
-        engine: EngineKind::Vllm,
-        form: PowForm::Object,
-        proof_version: 2,
-        normalizer: Normalizer::DEFAULT,
-        share_normalizer: Normalizer::DEFAULT,
-    }
-}
 
 fn main() -> ExitCode {
     let mut report = Report::default();

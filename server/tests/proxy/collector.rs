@@ -168,7 +168,7 @@ fn the_collector_binds_what_it_may_or_says_why() {
         Collector::bind(CollectorSettings {
             address: address.parse().unwrap(),
             max_message: 1000,
-            allow: Vec::new(),
+            allow: Default::default(),
         })
     };
     let (collector, _messages) = bind("127.0.0.1:0").unwrap();

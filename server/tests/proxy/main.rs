@@ -1,6 +1,6 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
 //! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
-//! ([`collector`], [`chain`]).
+//! ([`collector`], [`chain`], [`spool`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -18,4 +18,5 @@ mod registry;
 mod relay;
 mod routes;
 mod several;
+mod spool;
 mod worker;

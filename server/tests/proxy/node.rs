@@ -27,6 +27,7 @@ use tensorpow_server::node::results::{NodeSink, ResultSettings};
 use tensorpow_server::node::{Node, NodeSettings};
 use tensorpow_server::registry::rest::{RestRegistry, RestSettings};
 use tensorpow_server::service::Link;
+use tensorpow_server::zap::AllowList;
 
 const REPLY: Script = Script::Json(200, "{}");
 
@@ -137,7 +138,7 @@ fn the_job_feed_binds_what_it_may_or_says_why() {
     let bind = |address: &str, allow: &[&str]| {
         JobFeed::bind(FeedSettings {
             address: address.parse().unwrap(),
-            allow: allow.iter().map(|range| range.parse().unwrap()).collect(),
+            allow: AllowList::new(allow.iter().map(|range| range.parse().unwrap()).collect()),
             ..FeedSettings::default()
         })
     };
@@ -158,7 +159,7 @@ async fn on_an_open_address_only_the_listed_may_send_jobs() {
     let bind = |allow: &str| {
         let settings = FeedSettings {
             address: "0.0.0.0:0".parse().unwrap(),
-            allow: vec![allow.parse().unwrap()],
+            allow: AllowList::new(vec![allow.parse().unwrap()]),
             ..FeedSettings::default()
         };
         JobFeed::bind(settings).unwrap()

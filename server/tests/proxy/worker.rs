@@ -49,12 +49,15 @@ pub(crate) fn try_config(
     flags: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<Config, ConfigError> {
-    let fixed = ["x", "--listen", "127.0.0.1:0", "--collector", "127.0.0.1:0", "--engine", engine];
-    let args = Flags::parse_from(fixed.iter().chain(flags)).proxy;
+    let fixed = ["x", "--listen", "127.0.0.1:0", "--engine", engine];
+    let given = |flag| flags.contains(&flag);
+    let collector: &[&str] =
+        if given("--collector") { &[] } else { &["--collector", "127.0.0.1:0"] };
+    let spool: &[&str] = if given("--data-dir") { &[] } else { &["--spool=false"] };
+    let args = Flags::parse_from(fixed.iter().chain(collector).chain(spool).chain(flags)).proxy;
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let environment = environment.iter().map(owned).collect();
-    let command = [("engine.kind", "llama.cpp"), ("data.dir", "none")];
-    Config::load(&args.into_layers(&command, environment)?)
+    Config::load(&args.into_layers(&[("engine.kind", "llama.cpp")], environment)?)
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {
@@ -73,7 +76,8 @@ pub(crate) struct Worker {
     pub(crate) collector: String,
     pub(crate) chain: Option<Arc<DevChain>>,
     pub(crate) judgements: broadcast::Receiver<Judged>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<()>,
 }
 
 impl Worker {
@@ -117,19 +121,21 @@ impl Worker {
     ) -> Self {
         let service = Service::start(config, link).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let worker = Self {
-            engine,
-            address: service.address(),
-            app: service.app().clone(),
-            collector: service.collector().endpoint().to_owned(),
-            chain,
-            judgements: service.judgements(),
-            _stop: stop,
-        };
-        service.spawn(async move {
+        let (address, app) = (service.address(), service.app().clone());
+        let collector = service.collector().endpoint().to_owned();
+        let judgements = service.judgements();
+        let running = service.spawn(async move {
             let _ = stopped.await;
         });
-        worker
+        Self { engine, address, app, collector, chain, judgements, stop, running }
+    }
+
+    /// Stops the proxy and waits until everything it holds is free again.
+    pub(crate) async fn stop(self) {
+        let Self { stop, running, app, .. } = self;
+        drop(stop);
+        running.await.unwrap();
+        drop(app);
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

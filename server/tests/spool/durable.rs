@@ -55,7 +55,7 @@ async fn proofs_survive_a_restart_byte_for_byte() {
             assert!(found.proof.message == messages[expected], "{id}");
         }
     }
-    for id in ["cmpl-x-0-0", "cmpl", "cmpl-x-2-1", ""] {
+    for id in ["cmpl-full-0-0", "cmpl", "cmpl-x-2-1", ""] {
         assert!(stage.store.find(id, None).await.is_none(), "{id:?}");
     }
     assert!(stage.store.find("cmpl-x", Some(3)).await.is_none());

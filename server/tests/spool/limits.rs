@@ -119,8 +119,7 @@ async fn what_goes_no_further_says_why() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_pending_marks_do_not_grow_the_file_without_bound() {
-    // Marks rewrite rows in place; only entries count.
+async fn ten_thousand_marks_add_nothing_to_what_is_counted() {
     let stage = Stage::idle(SpoolSettings::default(), Arc::default(), Some(1)).await;
     stage.intake.take(share(1, "cmpl-a")).await;
     let before = stage.spool.stats();
