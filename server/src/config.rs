@@ -1,6 +1,7 @@
 //! Settings of the proxy: the flags (with their environment variables), and the typed
 //! configuration they become. What would be unsafe is refused here, by name and with the way out.
 
+use crate::backfill::BackfillSettings;
 use crate::collector::CollectorSettings;
 use crate::devnet::chain::ChainSettings;
 use crate::devnet::vdf::DEFAULT_TICKS;
@@ -11,6 +12,7 @@ use crate::http::listen::ConnectionLimits;
 use crate::mining::model::{ModelId, ModelRecord};
 use crate::mining::payload::{EngineKind, PowForm};
 use crate::store::StoreLimits;
+use crate::workload::WorkloadSettings;
 use clap::Args;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -106,6 +108,9 @@ pub struct ProxyArgs {
         value_name = "SECONDS"
     )]
     pub job_stale: u64,
+    /// Requests to keep running at the engine, users' included, while there is something to mine
+    #[arg(long, env = "MIN_ACTIVE_REQUESTS", default_value_t = 0, value_name = "N")]
+    pub min_active: usize,
 }
 
 /// The proxy's configuration.
@@ -135,6 +140,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// Limits on connections.
     pub connections: ConnectionLimits,
+    /// Backfill, priority, objectives and the rest of keeping busy.
+    pub workload: WorkloadSettings,
 }
 
 impl ProxyArgs {
@@ -176,6 +183,13 @@ impl ProxyArgs {
                 ..RequestLimits::default()
             },
             connections: ConnectionLimits::default(),
+            workload: WorkloadSettings {
+                backfill: BackfillSettings {
+                    floor: self.min_active,
+                    ..BackfillSettings::default()
+                },
+                ..WorkloadSettings::default()
+            },
         })
     }
 }

@@ -2,20 +2,31 @@
 //! the mining context on each request, collects the proofs the engine leaves and hands them to the
 //! chain. One direction: a socket ([`http`]) reads a snapshot ([`mining`]), the engine answers, its
 //! proof arrives ([`collector`]), is kept ([`store`]) and goes to a sink ([`mining::sink`]).
+//! [`backfill`] keeps the engine busy between users, [`priority`] keeps it out of their way, and
+//! [`workload`] holds both with their breakers, watchdogs, objectives and books.
 //! [`service`] puts the pieces together; [`devnet`] is a chain to try them on. Beside all that,
 //! [`proof_command`] inspects, judges and converts proofs, and [`vdf_command`] makes and checks VDF
 //! proofs by hand.
 #![forbid(unsafe_code)]
 
+pub mod autoscale;
+pub mod backfill;
+pub mod breaker;
 pub mod collector;
 pub mod config;
 pub mod devnet;
+pub mod economics;
 pub mod http;
 pub mod metrics;
 pub mod mining;
+pub mod priority;
 pub mod proof_command;
 pub mod quickstart;
 pub mod report;
 pub mod service;
+pub mod slo;
 pub mod store;
+pub mod throughput;
 pub mod vdf_command;
+pub mod watchdog;
+pub mod workload;

@@ -1,9 +1,16 @@
 //! Counters, gauges and histograms of the proxy, and their Prometheus text. Every label value comes
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
+pub mod busy;
+pub mod names;
+
+use crate::breaker::Attempt;
 use crate::http::inject::{Class, Route};
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
+use crate::priority::Permit;
+use crate::slo::SloSettings;
+use busy::{BusyMetrics, RequestLabels};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,12 +18,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tensorpow_core::classify::Tier;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
-type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// Seconds from 10 ms to 300 s.
 const LATENCY_BUCKETS: [f64; 15] =
@@ -31,7 +38,9 @@ fn latency() -> Histogram {
 pub enum Outcome {
     /// The engine's answer reached the client as a whole.
     Complete,
-    /// The engine answered with an error status.
+    /// The engine answered with 4xx: the request was at fault.
+    EngineRefused,
+    /// The engine answered with an error of its own.
     EngineError,
     /// The engine could not be reached or broke off.
     EngineBroke,
@@ -43,6 +52,7 @@ impl Outcome {
     const fn label(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::EngineRefused => "engine_refused",
             Self::EngineError => "engine_error",
             Self::EngineBroke => "engine_broke",
             Self::ClientGone => "client_gone",
@@ -115,8 +125,6 @@ pub struct Metrics {
     requests: Counters<3>,
     rejected: Counters<1>,
     active: Gauge,
-    request_seconds: Histograms,
-    first_byte_seconds: Histograms,
     tokens: Counters<1>,
     injected: Counters<1>,
     uninjected: Counters<2>,
@@ -125,6 +133,9 @@ pub struct Metrics {
     proofs_judged: Counters<1>,
     jobs: Counters<1>,
     gauges: GaugeSet,
+    busy: Arc<BusyMetrics>,
+    /// Proofs of all tiers.
+    proofs: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -134,11 +145,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry with everything at zero.
+    /// A registry with everything at zero and the usual objectives.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_slo(SloSettings::default())
+    }
+
+    /// A registry with everything at zero and these objectives.
+    #[must_use]
+    pub fn with_slo(slo: SloSettings) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
-        let latency_family = || Histograms::new_with_constructor(latency as fn() -> Histogram);
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("build_info", "Version of the proxy", build);
@@ -146,8 +162,6 @@ impl Metrics {
             requests: Counters::default(),
             rejected: Counters::default(),
             active: Gauge::default(),
-            request_seconds: latency_family(),
-            first_byte_seconds: latency_family(),
             tokens: Counters::default(),
             injected: Counters::default(),
             uninjected: Counters::default(),
@@ -156,6 +170,8 @@ impl Metrics {
             proofs_judged: Counters::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
+            busy: Arc::new(BusyMetrics::new(slo)),
+            proofs: AtomicU64::new(0),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -163,6 +179,7 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
+        self.busy.register(registry);
         registry.register("requests", "Forwarded generation requests", self.requests.clone());
         registry.register(
             "requests_rejected",
@@ -170,16 +187,6 @@ impl Metrics {
             self.rejected.clone(),
         );
         registry.register("requests_active", "Generation requests in flight", self.active.clone());
-        registry.register(
-            "request_seconds",
-            "Time until the last byte",
-            self.request_seconds.clone(),
-        );
-        registry.register(
-            "first_byte_seconds",
-            "Time until the first byte of a stream",
-            self.first_byte_seconds.clone(),
-        );
         registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
         registry.register(
             "inference_injected",
@@ -227,10 +234,18 @@ impl Metrics {
         );
     }
 
-    /// Starts counting one forwarded request.
+    /// What is counted about keeping busy.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, route: Route, class: Class) -> InFlight {
+    pub const fn busy(&self) -> &Arc<BusyMetrics> {
+        &self.busy
+    }
+
+    /// Starts counting one forwarded request; `model` is the one that is mined or `other`, as a
+    /// label of [`names`].
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, route: Route, class: Class, model: &'static str) -> InFlight {
         self.active.inc();
+        self.busy.begin();
         let kind = match class {
             Class::Mined => "mining",
             Class::Audited => "audit",
@@ -244,11 +259,13 @@ impl Metrics {
         }
         InFlight {
             metrics: self.clone(),
-            route: route.path(),
+            labels: RequestLabels { route: route.path(), model, class: "user" },
             kind,
             started: Instant::now(),
-            first_byte_seen: false,
+            first_byte: None,
             finished: false,
+            permit: None,
+            attempt: None,
         }
     }
 
@@ -264,6 +281,7 @@ impl Metrics {
 
     /// Counts a proof that arrived.
     pub fn count_received(&self, tier: Tier) {
+        self.proofs.fetch_add(1, Ordering::Relaxed);
         self.proofs_received.get_or_create(&[("tier", tier.as_str())]).inc();
     }
 
@@ -274,12 +292,19 @@ impl Metrics {
 
     /// Counts a sink's verdict.
     pub fn count_judged(&self, verdict: &'static str) {
+        self.busy.count_accepted(verdict);
         self.proofs_judged.get_or_create(&[("verdict", verdict)]).inc();
     }
 
     /// Counts an update of the mining context.
     pub fn count_job(&self, kind: &'static str) {
         self.jobs.get_or_create(&[("update", kind)]).inc();
+    }
+
+    /// Proofs received so far.
+    #[must_use]
+    pub fn proofs_received(&self) -> u64 {
+        self.proofs.load(Ordering::Relaxed)
     }
 
     /// Requests in flight.
@@ -305,25 +330,48 @@ impl Metrics {
 }
 
 /// Counts one forwarded request from its start to its end; dropped without an outcome, the client
-/// has gone.
+/// has gone. It carries what the request holds as long: its place at the engine and the breaker's
+/// question whether the engine works.
 #[derive(Debug)]
 pub struct InFlight {
     metrics: Arc<Metrics>,
-    route: &'static str,
+    labels: RequestLabels,
     kind: &'static str,
     started: Instant,
-    first_byte_seen: bool,
+    first_byte: Option<Instant>,
     finished: bool,
+    permit: Option<Permit>,
+    attempt: Option<Attempt>,
 }
 
 impl InFlight {
+    /// The request holds these until it ends.
+    #[must_use]
+    pub fn holding(mut self, permit: Permit, attempt: Attempt) -> Self {
+        self.permit = Some(permit);
+        self.attempt = Some(attempt);
+        self
+    }
+
+    /// Notes that a stream was asked for and sent to the engine.
+    pub fn stream_sent(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.stream_sent();
+        }
+    }
+
     /// Notes that the first piece of a stream has arrived.
     pub fn first_byte(&mut self) {
-        if !self.first_byte_seen {
-            self.first_byte_seen = true;
-            let seconds = self.started.elapsed().as_secs_f64();
-            let labels = [("route", self.route)];
-            self.metrics.first_byte_seconds.get_or_create(&labels).observe(seconds);
+        if self.first_byte.is_some() {
+            return;
+        }
+        self.first_byte = Some(Instant::now());
+        self.metrics.busy.stream_began(self.labels, self.started.elapsed());
+        if let Some(permit) = &mut self.permit {
+            permit.stream_began();
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.succeeded();
         }
     }
 
@@ -332,16 +380,31 @@ impl InFlight {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        match (outcome, &mut self.attempt) {
+            // An engine that answers works, whatever it answers.
+            (Outcome::Complete | Outcome::EngineRefused | Outcome::EngineError, Some(attempt)) => {
+                attempt.succeeded()
+            }
+            (Outcome::EngineBroke, Some(attempt)) => attempt.failed(),
+            (Outcome::ClientGone, _) | (_, None) => {}
+        }
         let metrics = &self.metrics;
         metrics.active.dec();
-        let labels = [("route", self.route), ("mining", self.kind), ("outcome", outcome.label())];
+        let route = self.labels.route;
+        let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
         metrics.requests.get_or_create(&labels).inc();
-        let seconds = self.started.elapsed().as_secs_f64();
-        metrics.request_seconds.get_or_create(&[("route", self.route)]).observe(seconds);
+        let generating = self.first_byte.map(|began| began.elapsed());
+        let took = self.started.elapsed();
+        metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
+        metrics.busy.judge(outcome);
         if let Some(usage) = usage {
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            if self.kind == "mining" {
+                metrics.busy.count_mined_tokens(usage.output);
+            }
         }
+        self.permit = None;
     }
 }
 

@@ -1,6 +1,8 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
+use crate::backfill::engine::{HttpMiningEngine, MiningEngine};
+use crate::backfill::prompt::corpus::CorpusError;
 use crate::collector::{Collector, CollectorError, Intake, Judged};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
@@ -12,10 +14,12 @@ use crate::http::{App, StatusReport, listen, router};
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
-use crate::mining::payload::PayloadSettings;
+use crate::mining::payload::{EngineKind, PayloadSettings};
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
 use crate::store::ProofStore;
+use crate::watchdog::Actions;
+use crate::workload::{BackfillParts, Workload, WorkloadSettings};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// How often expired proofs are dropped.
@@ -41,6 +45,9 @@ pub enum StartError {
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// The operator's prompts cannot be used.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -112,6 +119,11 @@ pub struct Service {
     proof_tasks: JoinSet<()>,
     /// Run for as long as the proxy does.
     tasks: JoinSet<()>,
+    /// Ends behind users' requests, when the last backfill is cancelled at the engine.
+    backfill: JoinHandle<()>,
+    stop_backfill: oneshot::Sender<()>,
+    /// Completes when a watchdog ends the proxy.
+    exit: Arc<Notify>,
 }
 
 impl Service {
@@ -123,7 +135,7 @@ impl Service {
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with_slo(config.workload.slo));
         let store = Arc::new(ProofStore::new(config.store));
         let settings = PayloadSettings {
             engine: config.engine_kind,
@@ -138,12 +150,21 @@ impl Service {
         let intake =
             Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
         let judgements = intake.judgements();
+        let engine = Arc::new(Engine::new(
+            config.engine,
+            config.engine_key.and_then(|key| key.bearer()),
+            config.timeouts,
+        ));
+        let parts = link.is_some().then(|| BackfillParts {
+            engine: mining_engine(&engine, &config.workload, config.engine_kind),
+            stale_after: config.limits.job_stale_after,
+            paused: Arc::new(|| false),
+        });
+        let workload =
+            Workload::new(config.workload, context.clone(), metrics.clone(), parts, Vec::new())?;
         let app = Arc::new(App {
-            engine: Engine::new(
-                config.engine,
-                config.engine_key.and_then(|key| key.bearer()),
-                config.timeouts,
-            ),
+            engine,
+            workload: Arc::new(workload),
             context,
             store,
             metrics,
@@ -154,6 +175,15 @@ impl Service {
             started: Instant::now(),
             draining: AtomicBool::new(false),
         });
+        let exit = Arc::new(Notify::new());
+        let (stop_backfill, stopped) = oneshot::channel();
+        let mut tasks = JoinSet::new();
+        let actions = Actions { exit: Some(exit_action(&exit)), ..Actions::default() };
+        let stopped = async move {
+            // A service that is dropped stops it too.
+            let _ = stopped.await;
+        };
+        let backfill = app.workload.spawn(actions, stopped, &mut tasks);
         let mut service = Self {
             app,
             access: config.access,
@@ -163,7 +193,10 @@ impl Service {
             collector,
             judgements,
             proof_tasks: JoinSet::new(),
-            tasks: JoinSet::new(),
+            tasks,
+            backfill,
+            stop_backfill,
+            exit,
         };
         service.spawn_tasks(intake, messages, link);
         Ok(service)
@@ -225,11 +258,24 @@ impl Service {
         );
         let router = router::router(self.app.clone(), self.access.clone());
         let app = self.app.clone();
+        let exit = self.exit;
         let stop = async move {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                () = exit.notified() => tracing::error!("a watchdog ends the proxy"),
+            }
             app.draining.store(true, Ordering::Relaxed);
         };
+        let stop_backfill = self.stop_backfill;
+        let stop = async move {
+            stop.await;
+            let _ = stop_backfill.send(());
+        };
         listen::serve(self.listener, router, self.connections, stop).await;
+        if self.backfill.await.is_err() {
+            tracing::error!("backfill broke off");
+        }
+        self.app.workload.save().await;
         // Without the collector the intake runs dry, and after it the sink's queue.
         // Its thread may be waiting for the intake, which must not wait for it here.
         let collector = self.collector;
@@ -247,6 +293,20 @@ impl Service {
     }
 }
 
+/// The engine as backfill sees it, with connections of its own.
+fn mining_engine(
+    engine: &Arc<Engine>,
+    settings: &WorkloadSettings,
+    kind: EngineKind,
+) -> Arc<dyn MiningEngine> {
+    Arc::new(HttpMiningEngine::new(engine.clone(), kind, settings.backfill.floor.max(2)))
+}
+
+fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
+    let exit = exit.clone();
+    Arc::new(move || exit.notify_one())
+}
+
 /// Applies a source's updates to the mining context until it closes.
 async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
     while let Some(update) = source.next().await {
@@ -258,6 +318,9 @@ async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
             Applied::Vdf => "vdf",
             Applied::Dropped => "dropped",
         });
+        if let Some(backfill) = &app.workload.backfill {
+            backfill.wake();
+        }
     }
     tracing::warn!(
         source = source.name(),

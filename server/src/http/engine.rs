@@ -221,8 +221,24 @@ impl Engine {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, EngineError> {
+        self.send_by(&self.users, method, path, headers, body, self.timeouts.headers).await
+    }
+
+    /// Sends a request over somebody's own connections and waits for the answer's headers.
+    ///
+    /// # Errors
+    /// [`EngineError`] when no answer comes within `limit`.
+    pub async fn send_by(
+        &self,
+        connections: &Client<HttpConnector, Full<Bytes>>,
+        method: Method,
+        path: &PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, EngineError> {
         let request = self.request(method, path, headers, body)?;
-        within(self.timeouts.headers, self.users.request(request)).await
+        within(limit, connections.request(request)).await
     }
 
     /// Sends a request of the proxy's own, with its own key, and waits for the answer's headers.
@@ -282,7 +298,11 @@ impl Engine {
     }
 }
 
-fn client(connect: Duration, idle_connections: usize) -> Client<HttpConnector, Full<Bytes>> {
+/// A pool of connections that keeps up to so many while they are idle.
+pub(crate) fn client(
+    connect: Duration,
+    idle_connections: usize,
+) -> Client<HttpConnector, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));

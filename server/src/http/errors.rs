@@ -56,6 +56,16 @@ impl ApiError {
         )
     }
 
+    /// With the whole seconds after which another try is worth it, at least one.
+    #[must_use]
+    pub fn retry_after(mut self, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).clamp(1, 3600);
+        if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+            self.header = Some((header::RETRY_AFTER, value));
+        }
+        self
+    }
+
     /// The answer's status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {

@@ -7,11 +7,13 @@ use super::errors::ApiError;
 use super::headers::{
     X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_client, for_engine, is_event_stream, media_type,
 };
-use super::inject::{Prepared, Route, prepare};
+use super::inject::{Class, Prepared, Route, prepare};
 use super::relay::{Relay, buffer};
 use super::router::{KeepAuthorization, RequestId};
 use super::usage::Usage;
-use crate::metrics::{InFlight, Outcome};
+use crate::metrics::{InFlight, Outcome, names};
+use crate::priority::Permit;
+use crate::priority::queue::ClientClass;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::PathAndQuery;
@@ -63,11 +65,25 @@ async fn generate(
         ));
     }
     let body = read_body(&app, body).await?;
-    let prepared = prepare_body(&app, route, &head.headers, &body)?;
+    let mut prepared = prepare_body(&app, route, &head.headers, &body)?;
+    let client = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
+    let permit = admit(&app, client).await?;
+    if !permit.waited().is_zero() {
+        // The mining context may have moved on meanwhile.
+        prepared = prepare_body(&app, route, &head.headers, &body)?;
+    }
+    let attempt = app.workload.breaker.begin().map_err(|open| {
+        // What it would be told by trying, only sooner.
+        ApiError::from(EngineError::Unreachable(open.to_string())).retry_after(open.retry_after)
+    })?;
     let class = prepared.class;
     let headers = for_engine(&head.headers, &id.fresh, app.engine.key(), keep_authorization);
     // From here on a client that goes away drops this future, and with it the engine request.
-    let mut in_flight = app.metrics.begin(route, class);
+    let model = model_label(&app, class);
+    let mut in_flight = app.metrics.begin(route, class, model).holding(permit, attempt);
+    if prepared.stream {
+        in_flight.stream_sent();
+    }
     let path = PathAndQuery::from_static(route.path());
     let answer = match app.engine.send(Method::POST, &path, headers, prepared.body).await {
         Ok(answer) => answer,
@@ -78,6 +94,33 @@ async fn generate(
         response.headers_mut().insert(X_TENSORPOW_MINING, value);
     }
     Ok(response)
+}
+
+/// Lets the request in, at once or when there is room. spec: proxy §14.4
+async fn admit(app: &App, client: ClientClass) -> Result<Permit, ApiError> {
+    let busy = app.metrics.busy();
+    match app.workload.priority.admit(client).await {
+        Ok(permit) => {
+            busy.observe_wait(client.as_str(), "admitted", permit.waited());
+            Ok(permit)
+        }
+        Err(refused) => {
+            busy.count_refused(client.as_str(), refused.reason.as_str());
+            let message = "Service at capacity, please retry";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.reason.as_str(), message)
+                .retry_after(refused.retry_after))
+        }
+    }
+}
+
+/// The mined model's name; everything else is one label, whatever a client writes into `model`.
+fn model_label(app: &App, class: Class) -> &'static str {
+    match class {
+        Class::Mined => {
+            app.context.load().mining_model().map_or(names::OTHER, |name| names::label(&name))
+        }
+        _ => names::OTHER,
+    }
 }
 
 fn broke(in_flight: &mut InFlight, error: EngineError) -> ApiError {
@@ -159,8 +202,11 @@ async fn relay(
             Ok(body) => body,
             Err(error) => return Err(broke(&mut in_flight, error)),
         };
-        let outcome =
-            if head.status.is_success() { Outcome::Complete } else { Outcome::EngineError };
+        let outcome = match head.status {
+            status if status.is_success() => Outcome::Complete,
+            status if status.is_server_error() => Outcome::EngineError,
+            _ => Outcome::EngineRefused,
+        };
         in_flight.finish(outcome, Usage::of_json(&body));
         Body::from(body)
     };

@@ -22,6 +22,7 @@ pub mod usage;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::store::ProofStore;
+use crate::workload::Workload;
 use engine::Engine;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,11 +55,13 @@ pub type StatusReport = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 /// What every handler shares.
 pub struct App {
     /// The engine behind the proxy.
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     /// The mining context.
     pub context: Arc<ContextCell>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
+    /// What keeps the engine busy and its users content.
+    pub workload: Arc<Workload>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits on requests.

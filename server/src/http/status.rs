@@ -61,7 +61,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
     let (job, vdf) = (snapshot.job(), snapshot.vdf());
     let block_hash = job.map(|job| format!("{:x}", job.parent()));
     let store = app.store.stats();
-    let body = json!({
+    let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.started.elapsed().as_secs(),
         "context": {
@@ -79,7 +79,6 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
         },
         "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
         "proxy": {
-            "active_requests": app.metrics.active_requests(),
             "target_url": app.engine.url().to_string(),
             "engine": app.engine.health().as_str(),
             "proof_version": app.context.settings().proof_version,
@@ -92,6 +91,11 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
         },
         "chain": app.chain_report.as_ref().map(|report| report()),
     });
+    if let (Some(proxy), Value::Object(workload)) =
+        (body["proxy"].as_object_mut(), app.workload.status())
+    {
+        proxy.extend(workload);
+    }
     let text = serde_json::to_string_pretty(&body).unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json)], text).into_response()
@@ -114,6 +118,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         store_bytes: whole(store.bytes),
         engine_up: i64::from(app.engine.health() == Health::Up),
     };
+    app.workload.refresh_metrics();
     let text = app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
     })?;

@@ -1,0 +1,197 @@
+//! May backfill mine now, and what? Only with a job, its VDF proof, a fresh context, no pause and a
+//! job nobody has withdrawn; the answer is taken from one snapshot. spec: proxy §14.1
+
+use super::body::route;
+use crate::http::inject::{Class, prepare};
+use crate::mining::snapshot::{ContextCell, NotMined, Offer, Snapshot};
+use crate::priority::slots::Mines;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Withdrawn jobs that are remembered. spec: proxy §14.1
+const WITHDRAWN: usize = 64;
+
+/// Why backfill rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// The floor is zero.
+    Off,
+    /// No job yet.
+    NoJob,
+    /// No VDF proof of the job's parent yet.
+    NoVdf,
+    /// The job is too old: its source is gone.
+    JobStale,
+    /// Mining is paused.
+    Paused,
+    /// The job was withdrawn by its source.
+    JobCancelled,
+    /// The model that should be mined is not registered.
+    ModelNotRegistered,
+    /// The job cannot be mined with this model, or the request cannot carry it.
+    Unminable,
+    /// The engine's health probe fails.
+    EngineUnhealthy,
+    /// Backfill has failed too often, or users' requests do.
+    BreakerOpen,
+    /// Users need the engine.
+    EngineShort,
+    /// The error budgets have lowered the floor to nothing.
+    BudgetExhausted,
+    /// The proxy stops.
+    Stopping,
+}
+
+impl Hold {
+    /// All of them, for gauges that show which one holds.
+    pub const ALL: [Self; 13] = [
+        Self::Off,
+        Self::NoJob,
+        Self::NoVdf,
+        Self::JobStale,
+        Self::Paused,
+        Self::JobCancelled,
+        Self::ModelNotRegistered,
+        Self::Unminable,
+        Self::EngineUnhealthy,
+        Self::BreakerOpen,
+        Self::EngineShort,
+        Self::BudgetExhausted,
+        Self::Stopping,
+    ];
+
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::NoJob => "no_job",
+            Self::NoVdf => "no_vdf",
+            Self::JobStale => "job_stale",
+            Self::Paused => "paused",
+            Self::JobCancelled => "job_cancelled",
+            Self::ModelNotRegistered => "model_not_registered",
+            Self::Unminable => "unminable",
+            Self::EngineUnhealthy => "engine_unhealthy",
+            Self::BreakerOpen => "breaker_open",
+            Self::EngineShort => "engine_short",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl From<NotMined> for Hold {
+    fn from(reason: NotMined) -> Self {
+        match reason {
+            NotMined::NoJob => Self::NoJob,
+            NotMined::JobStale => Self::JobStale,
+            NotMined::NoVdf => Self::NoVdf,
+            NotMined::ModelNotRegistered => Self::ModelNotRegistered,
+            _ => Self::Unminable,
+        }
+    }
+}
+
+/// True while mining is paused.
+pub type Paused = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Watches over the conditions.
+pub struct Gate {
+    context: Arc<ContextCell>,
+    /// A job older than this is not mined; `None` where a lease decides, not the clock.
+    stale_after: Option<Duration>,
+    paused: Paused,
+    withdrawn: Mutex<VecDeque<u32>>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("stale_after", &self.stale_after).finish_non_exhaustive()
+    }
+}
+
+/// What to mine: everything of a request comes from the snapshot inside.
+#[derive(Debug, Clone)]
+pub struct Order {
+    snapshot: Arc<Snapshot>,
+    stale_after: Duration,
+    /// Parent, job and model.
+    pub mines: Mines,
+}
+
+impl Gate {
+    /// A gate on this context.
+    #[must_use]
+    pub fn new(context: Arc<ContextCell>, stale_after: Option<Duration>, paused: Paused) -> Self {
+        Self { context, stale_after, paused, withdrawn: Mutex::default() }
+    }
+
+    /// The job's source has withdrawn it. The last 64 are remembered. spec: proxy §14.1
+    pub fn withdraw(&self, request_id: u32) {
+        let mut withdrawn = self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !withdrawn.contains(&request_id) {
+            withdrawn.push_back(request_id);
+        }
+        if withdrawn.len() > WITHDRAWN {
+            withdrawn.pop_front();
+        }
+    }
+
+    /// True when the job was withdrawn.
+    #[must_use]
+    pub fn is_withdrawn(&self, request_id: u32) -> bool {
+        self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner).contains(&request_id)
+    }
+
+    /// The context's settings of payloads.
+    #[must_use]
+    pub fn context(&self) -> &ContextCell {
+        &self.context
+    }
+
+    /// What to mine now.
+    ///
+    /// # Errors
+    /// [`Hold`] with the first condition that is not met.
+    pub fn order(&self) -> Result<Order, Hold> {
+        if (self.paused)() {
+            return Err(Hold::Paused);
+        }
+        let snapshot = self.context.load();
+        let stale_after = self.stale_after.unwrap_or(Duration::MAX);
+        let job = snapshot.job().ok_or(Hold::NoJob)?;
+        let mines = |model| Mines { parent: job.parent(), request_id: job.request_id, model };
+        if self.is_withdrawn(job.request_id) {
+            return Err(Hold::JobCancelled);
+        }
+        let model = snapshot.mining_model().ok_or(Hold::ModelNotRegistered)?;
+        match snapshot.offer(Some(&model), stale_after) {
+            Offer::Mine(_) => {}
+            Offer::Nothing(reason) => return Err(reason.into()),
+            Offer::Audit(_) => return Err(Hold::ModelNotRegistered),
+        }
+        let mines = mines(model);
+        Ok(Order { snapshot, stale_after, mines })
+    }
+}
+
+impl Order {
+    /// Puts `pow` and the profile into a request, as for a user's.
+    ///
+    /// # Errors
+    /// [`Hold`] when the job has become too old meanwhile, or the request cannot carry it.
+    pub fn inject(&self, gate: &Gate, body: &Bytes) -> Result<Bytes, Hold> {
+        let settings = gate.context.settings();
+        let offer = |model: Option<&str>| self.snapshot.offer(model, self.stale_after);
+        let prepared = prepare(body, route(settings.engine), false, settings, offer)
+            .map_err(|_| Hold::Unminable)?;
+        match prepared.class {
+            Class::Mined => Ok(prepared.body),
+            Class::Plain(reason) => Err(reason.into()),
+            Class::Audited => Err(Hold::ModelNotRegistered),
+        }
+    }
+}
