@@ -4,7 +4,7 @@
 
 use crate::metrics::{Metrics, ProofDrop};
 use crate::mining::model::normalize_model_identifier;
-use crate::mining::sink::{ProofSink, ReceivedProof, Verdict};
+use crate::mining::sink::{Attempt, ProofSink, ReceivedProof, Verdict};
 use crate::mining::snapshot::ContextCell;
 use crate::store::ProofStore;
 use bytes::Bytes;
@@ -165,8 +165,6 @@ pub struct Intake {
     store: Arc<ProofStore>,
     context: Arc<ContextCell>,
     metrics: Arc<Metrics>,
-    /// Normalised identifier every proof must carry, if one is pinned.
-    expected_model: Option<String>,
     sink: Option<mpsc::Sender<Arc<ReceivedProof>>>,
     events: broadcast::Sender<Judged>,
 }
@@ -174,20 +172,8 @@ pub struct Intake {
 impl Intake {
     /// An intake without a sink: proofs are filed only.
     #[must_use]
-    pub fn new(
-        store: Arc<ProofStore>,
-        context: Arc<ContextCell>,
-        metrics: Arc<Metrics>,
-        pinned: Option<&str>,
-    ) -> Self {
-        Self {
-            store,
-            context,
-            metrics,
-            expected_model: pinned.map(normalize_model_identifier),
-            sink: None,
-            events: broadcast::Sender::new(EVENTS),
-        }
+    pub fn new(store: Arc<ProofStore>, context: Arc<ContextCell>, metrics: Arc<Metrics>) -> Self {
+        Self { store, context, metrics, sink: None, events: broadcast::Sender::new(EVENTS) }
     }
 
     /// Judgements as they are made.
@@ -206,7 +192,7 @@ impl Intake {
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         async move {
             while let Some(proof) = waiting.recv().await {
-                let verdict = sink.submit(&proof).await;
+                let verdict = sink.submit(&proof, Attempt::FIRST).await;
                 metrics.count_judged(verdict.label());
                 // Nobody may be watching.
                 let _ = events.send(Judged { proof, verdict });
@@ -249,9 +235,9 @@ impl Intake {
     }
 
     fn is_other_model(&self, proof: &ReceivedProof) -> bool {
-        self.expected_model.as_ref().is_some_and(|expected| {
+        self.context.load().expected_model_identifier().is_some_and(|expected| {
             let found = normalize_model_identifier(&proof.model_identifier);
-            !found.is_empty() && found != *expected
+            !found.is_empty() && found != normalize_model_identifier(&expected)
         })
     }
 
@@ -292,6 +278,7 @@ fn classify(message: Bytes) -> Result<ReceivedProof, ProofDrop> {
         completion_id: response.effective_completion_id().unwrap_or_default(),
         tier,
         request_id: response.req_id,
+        nonce: response.nonce,
         parent: parent(&proof),
         digest: proof.hash.try_into().ok().map(Digest::from_bytes),
         model_identifier: String::from_utf8_lossy(proof.model_identifier).into_owned(),

@@ -9,6 +9,7 @@
 //! proofs by hand.
 #![forbid(unsafe_code)]
 
+pub mod active_model;
 pub mod autoscale;
 pub mod backfill;
 pub mod breaker;
@@ -16,17 +17,22 @@ pub mod collector;
 pub mod config;
 pub mod devnet;
 pub mod economics;
+pub mod exposition;
 pub mod http;
 pub mod metrics;
 pub mod mining;
+pub mod node;
 pub mod priority;
 pub mod proof_command;
 pub mod quickstart;
+pub mod registry;
 pub mod report;
 pub mod service;
+pub mod service_client;
 pub mod slo;
 pub mod store;
 pub mod throughput;
 pub mod vdf_command;
 pub mod watchdog;
 pub mod workload;
+pub mod zap;

@@ -11,6 +11,7 @@ use crate::mining::snapshot::NotMined;
 use crate::priority::Permit;
 use crate::slo::SloSettings;
 use busy::{BusyMetrics, RequestLabels};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -148,13 +149,16 @@ impl Metrics {
     /// A registry with everything at zero and the usual objectives.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_slo(SloSettings::default())
+        Self::with_collectors(Vec::new(), SloSettings::default())
     }
 
-    /// A registry with everything at zero and these objectives.
+    /// The same with these objectives, beside what others count by themselves.
     #[must_use]
-    pub fn with_slo(slo: SloSettings) -> Self {
+    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>, slo: SloSettings) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
+        for collector in collectors {
+            registry.register_collector(collector);
+        }
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("build_info", "Version of the proxy", build);
@@ -360,8 +364,9 @@ impl InFlight {
         }
     }
 
-    /// Notes that the first piece of a stream has arrived.
-    pub fn first_byte(&mut self) {
+    /// Notes that a piece of a stream has arrived.
+    pub fn piece(&mut self) {
+        self.metrics.busy.token_sign();
         if self.first_byte.is_some() {
             return;
         }

@@ -1,7 +1,8 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
-use crate::backfill::engine::{HttpMiningEngine, MiningEngine};
+use crate::active_model::{ActiveModel, ActiveModelSettings};
+use crate::backfill::engine::HttpMiningEngine;
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::collector::{Collector, CollectorError, Intake, Judged};
 use crate::config::Config;
@@ -14,13 +15,18 @@ use crate::http::{App, StatusReport, listen, router};
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
-use crate::mining::payload::{EngineKind, PayloadSettings};
+use crate::mining::pause::Pause;
+use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
+use crate::node::{Node, NodeError, NodeSettings};
+use crate::registry::registrar::Registrar;
+use crate::registry::source::RegistrySource;
 use crate::store::ProofStore;
 use crate::watchdog::Actions;
-use crate::workload::{BackfillParts, Workload, WorkloadSettings};
+use crate::workload::{BackfillParts, Workload};
 use bytes::Bytes;
+use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +54,9 @@ pub enum StartError {
     /// The operator's prompts cannot be used.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// The node link cannot run.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -67,6 +76,14 @@ pub struct Link {
     pub normalizer: Normalizer,
     /// What the chain says about itself on `/status`.
     pub report: Option<StatusReport>,
+    /// The pause that the source heeds as well.
+    pub pause: Arc<Pause>,
+    /// Where further lists of registered models come from.
+    pub registry: Vec<Box<dyn RegistrySource>>,
+    /// How the mined model changes.
+    pub active_model: ActiveModelSettings,
+    /// What the link counts by itself.
+    pub metrics: Vec<Box<dyn MetricCollector>>,
 }
 
 impl std::fmt::Debug for Link {
@@ -100,8 +117,48 @@ impl Link {
             proof_version: chain.settings().proof_version,
             normalizer: chain.settings().normalizer,
             report: Some(report),
+            pause: Arc::default(),
+            registry: Vec::new(),
+            active_model: ActiveModelSettings::default(),
+            metrics: Vec::new(),
         };
         (link, chain)
+    }
+
+    /// A link to an own node. `models` is what is known before the registry has been heard of: the
+    /// environment's pin, or the local record. Needs a running tokio.
+    ///
+    /// # Errors
+    /// [`NodeError`] when a socket cannot be used.
+    pub fn to_node(
+        settings: NodeSettings,
+        models: Models,
+        registry: Vec<Box<dyn RegistrySource>>,
+        active_model: ActiveModelSettings,
+    ) -> Result<Self, NodeError> {
+        let pause = Arc::new(Pause::default());
+        let (version, network) = (settings.mined_version(), settings.network);
+        let node = Node::open(settings, pause.clone())?;
+        let reporting = node.report.clone();
+        let report: StatusReport = Arc::new(move || {
+            serde_json::json!({
+                "name": network.as_str(),
+                "zmq": reporting.zmq(),
+                "vdf": reporting.vdf_status(),
+            })
+        });
+        Ok(Self {
+            source: Box::new(node.source),
+            sink: node.sink,
+            models,
+            proof_version: version,
+            normalizer: network.normalizer(),
+            report: Some(report),
+            pause,
+            registry,
+            active_model,
+            metrics: vec![Box::new(node.report)],
+        })
     }
 }
 
@@ -131,11 +188,10 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
-    pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, mut link: Option<Link>) -> Result<Self, StartError> {
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let metrics = Arc::new(Metrics::with_slo(config.workload.slo));
         let store = Arc::new(ProofStore::new(config.store));
         let settings = PayloadSettings {
             engine: config.engine_kind,
@@ -145,10 +201,19 @@ impl Service {
             share_normalizer: config.share_normalizer,
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
-        let pinned = models.pin.as_ref().map(ToString::to_string);
-        let context = Arc::new(ContextCell::new(models, settings));
-        let intake =
-            Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
+        let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause));
+        let registrar = Arc::new(Registrar::new(context.clone()));
+        let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let mut active_model =
+            ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
+        if let Some(link) = &mut link {
+            collectors.append(&mut link.metrics);
+            active_model = link.active_model.clone();
+        }
+        let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
+        let metrics = Arc::new(Metrics::with_collectors(collectors, config.workload.slo));
+        let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
         let judgements = intake.judgements();
         let engine = Arc::new(Engine::new(
             config.engine,
@@ -156,9 +221,13 @@ impl Service {
             config.timeouts,
         ));
         let parts = link.is_some().then(|| BackfillParts {
-            engine: mining_engine(&engine, &config.workload, config.engine_kind),
+            engine: Arc::new(HttpMiningEngine::new(
+                engine.clone(),
+                config.engine_kind,
+                config.pow_form,
+                config.workload.backfill.floor.max(2),
+            )),
             stale_after: config.limits.job_stale_after,
-            paused: Arc::new(|| false),
         });
         let workload =
             Workload::new(config.workload, context.clone(), metrics.clone(), parts, Vec::new())?;
@@ -166,6 +235,8 @@ impl Service {
             engine,
             workload: Arc::new(workload),
             context,
+            active_model,
+            registrar,
             store,
             metrics,
             limits: config.limits,
@@ -211,6 +282,10 @@ impl Service {
         if let Some(link) = link {
             self.proof_tasks.spawn(intake.forward_to(link.sink));
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
+            for source in link.registry {
+                self.tasks.spawn(self.app.registrar.clone().follow(source));
+            }
+            self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
         let app = self.app.clone();
@@ -291,15 +366,6 @@ impl Service {
     pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(self.run(stop))
     }
-}
-
-/// The engine as backfill sees it, with connections of its own.
-fn mining_engine(
-    engine: &Arc<Engine>,
-    settings: &WorkloadSettings,
-    kind: EngineKind,
-) -> Arc<dyn MiningEngine> {
-    Arc::new(HttpMiningEngine::new(engine.clone(), kind, settings.backfill.floor.max(2)))
 }
 
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {

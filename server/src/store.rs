@@ -284,6 +284,7 @@ mod tests {
             completion_id: id.to_owned(),
             tier: Tier::Share,
             request_id: 1,
+            nonce: 0,
             parent: None,
             digest: None,
             model_identifier: String::new(),

@@ -5,7 +5,7 @@
 use crate::autoscale::{Autoscale, AutoscaleSettings};
 use crate::backfill::BackfillSettings;
 use crate::backfill::engine::MiningEngine;
-use crate::backfill::gate::{Gate, Paused};
+use crate::backfill::gate::Gate;
 use crate::backfill::pool::{Backfill, BackfillReport};
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::breaker::{Breaker, BreakerSettings};
@@ -24,7 +24,6 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -78,24 +77,15 @@ pub struct Workload {
     autoscale: Mutex<Autoscale>,
     watchdogs: Mutex<Watchdogs>,
     lag: Arc<LoopLag>,
-    /// Signs of tokens: bytes relayed, completions, the engine's own count.
-    token_signs: AtomicU64,
 }
 
 /// What backfill needs beside its settings.
+#[derive(Debug)]
 pub struct BackfillParts {
     /// The engine that mines.
     pub engine: Arc<dyn MiningEngine>,
     /// A job older than this is not mined.
     pub stale_after: Duration,
-    /// True while mining is paused.
-    pub paused: Paused,
-}
-
-impl std::fmt::Debug for BackfillParts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BackfillParts").field("engine", &self.engine).finish_non_exhaustive()
-    }
 }
 
 impl Workload {
@@ -116,7 +106,7 @@ impl Workload {
         let backfill = match parts {
             Some(parts) => {
                 let stale_after = (!settings.leased_jobs).then_some(parts.stale_after);
-                let gate = Gate::new(context.clone(), stale_after, parts.paused);
+                let gate = Gate::new(context.clone(), stale_after);
                 let users = breaker.clone();
                 let (settings, metrics) = (settings.backfill, metrics.clone());
                 let backfill =
@@ -142,7 +132,6 @@ impl Workload {
             autoscale: Mutex::new(Autoscale::new(settings.autoscale)),
             watchdogs: Mutex::new(Watchdogs::new(settings.watchdogs, Instant::now())),
             lag: Arc::default(),
-            token_signs: AtomicU64::new(0),
         })
     }
 
@@ -167,11 +156,6 @@ impl Workload {
         let this = self.clone();
         tasks.spawn(async move { this.ask_forever(&*engine).await });
         tokio::spawn(backfill.run(stop))
-    }
-
-    /// Something has come from the engine that only generated tokens explain.
-    pub fn token_sign(&self) {
-        self.token_signs.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn look_forever(&self) {
@@ -242,8 +226,9 @@ impl Workload {
         Observation {
             running: at.users + at.backfill,
             token_signs: self
-                .token_signs
-                .load(Ordering::Relaxed)
+                .metrics
+                .busy()
+                .token_signs()
                 .wrapping_add(generated)
                 .wrapping_add(totals.completions),
             mining: self.backfill.is_some(),

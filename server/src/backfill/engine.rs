@@ -4,7 +4,7 @@
 
 use crate::http::engine::{Engine, EngineError, Health, client};
 use crate::http::relay::buffer;
-use crate::mining::payload::EngineKind;
+use crate::mining::payload::{EngineKind, PowForm};
 use async_trait::async_trait;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -38,6 +38,9 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
     /// Which engine it is: it decides the form of the requests.
     fn kind(&self) -> EngineKind;
 
+    /// The form of `pow` it takes.
+    fn form(&self) -> PowForm;
+
     /// What the last probe of its health found.
     fn is_healthy(&self) -> bool;
 
@@ -60,15 +63,16 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
 pub struct HttpMiningEngine {
     engine: Arc<Engine>,
     kind: EngineKind,
+    form: PowForm,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl HttpMiningEngine {
     /// `engine` with up to `idle` connections kept for backfill.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, kind: EngineKind, idle: usize) -> Self {
+    pub fn new(engine: Arc<Engine>, kind: EngineKind, form: PowForm, idle: usize) -> Self {
         let client = client(engine.timeouts().connect, idle);
-        Self { engine, kind, client }
+        Self { engine, kind, form, client }
     }
 }
 
@@ -76,6 +80,10 @@ impl HttpMiningEngine {
 impl MiningEngine for HttpMiningEngine {
     fn kind(&self) -> EngineKind {
         self.kind
+    }
+
+    fn form(&self) -> PowForm {
+        self.form
     }
 
     fn is_healthy(&self) -> bool {

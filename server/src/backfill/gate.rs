@@ -2,7 +2,9 @@
 //! job nobody has withdrawn; the answer is taken from one snapshot. spec: proxy §14.1
 
 use super::body::route;
+use super::engine::MiningEngine;
 use crate::http::inject::{Class, prepare};
+use crate::mining::payload::PayloadSettings;
 use crate::mining::snapshot::{ContextCell, NotMined, Offer, Snapshot};
 use crate::priority::slots::Mines;
 use bytes::Bytes;
@@ -28,6 +30,10 @@ pub enum Hold {
     Paused,
     /// The job was withdrawn by its source.
     JobCancelled,
+    /// The engine is being switched to another model.
+    ModelSwitch,
+    /// The registry has not been heard of yet.
+    RegistryNotLoaded,
     /// The model that should be mined is not registered.
     ModelNotRegistered,
     /// The job cannot be mined with this model, or the request cannot carry it.
@@ -46,13 +52,15 @@ pub enum Hold {
 
 impl Hold {
     /// All of them, for gauges that show which one holds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Off,
         Self::NoJob,
         Self::NoVdf,
         Self::JobStale,
         Self::Paused,
         Self::JobCancelled,
+        Self::ModelSwitch,
+        Self::RegistryNotLoaded,
         Self::ModelNotRegistered,
         Self::Unminable,
         Self::EngineUnhealthy,
@@ -72,6 +80,8 @@ impl Hold {
             Self::JobStale => "job_stale",
             Self::Paused => "paused",
             Self::JobCancelled => "job_cancelled",
+            Self::ModelSwitch => "model_switch",
+            Self::RegistryNotLoaded => "registry_not_loaded",
             Self::ModelNotRegistered => "model_not_registered",
             Self::Unminable => "unminable",
             Self::EngineUnhealthy => "engine_unhealthy",
@@ -89,34 +99,29 @@ impl From<NotMined> for Hold {
             NotMined::NoJob => Self::NoJob,
             NotMined::JobStale => Self::JobStale,
             NotMined::NoVdf => Self::NoVdf,
+            NotMined::Paused => Self::Paused,
+            NotMined::ModelSwitch => Self::ModelSwitch,
+            NotMined::RegistryNotLoaded => Self::RegistryNotLoaded,
             NotMined::ModelNotRegistered => Self::ModelNotRegistered,
             _ => Self::Unminable,
         }
     }
 }
 
-/// True while mining is paused.
-pub type Paused = Arc<dyn Fn() -> bool + Send + Sync>;
-
 /// Watches over the conditions.
+#[derive(Debug)]
 pub struct Gate {
     context: Arc<ContextCell>,
     /// A job older than this is not mined; `None` where a lease decides, not the clock.
     stale_after: Option<Duration>,
-    paused: Paused,
     withdrawn: Mutex<VecDeque<u32>>,
-}
-
-impl std::fmt::Debug for Gate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("stale_after", &self.stale_after).finish_non_exhaustive()
-    }
 }
 
 /// What to mine: everything of a request comes from the snapshot inside.
 #[derive(Debug, Clone)]
 pub struct Order {
     snapshot: Arc<Snapshot>,
+    settings: PayloadSettings,
     stale_after: Duration,
     /// Parent, job and model.
     pub mines: Mines,
@@ -125,8 +130,8 @@ pub struct Order {
 impl Gate {
     /// A gate on this context.
     #[must_use]
-    pub fn new(context: Arc<ContextCell>, stale_after: Option<Duration>, paused: Paused) -> Self {
-        Self { context, stale_after, paused, withdrawn: Mutex::default() }
+    pub fn new(context: Arc<ContextCell>, stale_after: Option<Duration>) -> Self {
+        Self { context, stale_after, withdrawn: Mutex::default() }
     }
 
     /// The job's source has withdrawn it. The last 64 are remembered. spec: proxy §14.1
@@ -146,20 +151,17 @@ impl Gate {
         self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner).contains(&request_id)
     }
 
-    /// The context's settings of payloads.
+    /// The context it watches.
     #[must_use]
     pub fn context(&self) -> &ContextCell {
         &self.context
     }
 
-    /// What to mine now.
+    /// What to mine now on this engine.
     ///
     /// # Errors
     /// [`Hold`] with the first condition that is not met.
-    pub fn order(&self) -> Result<Order, Hold> {
-        if (self.paused)() {
-            return Err(Hold::Paused);
-        }
+    pub fn order(&self, engine: &dyn MiningEngine) -> Result<Order, Hold> {
         let snapshot = self.context.load();
         let stale_after = self.stale_after.unwrap_or(Duration::MAX);
         let job = snapshot.job().ok_or(Hold::NoJob)?;
@@ -168,13 +170,18 @@ impl Gate {
             return Err(Hold::JobCancelled);
         }
         let model = snapshot.mining_model().ok_or(Hold::ModelNotRegistered)?;
-        match snapshot.offer(Some(&model), stale_after) {
+        let settings = PayloadSettings {
+            engine: engine.kind(),
+            form: engine.form(),
+            ..*self.context.settings()
+        };
+        match snapshot.offer_to(settings.engine, settings.form, Some(&model), stale_after) {
             Offer::Mine(_) => {}
             Offer::Nothing(reason) => return Err(reason.into()),
             Offer::Audit(_) => return Err(Hold::ModelNotRegistered),
         }
         let mines = mines(model);
-        Ok(Order { snapshot, stale_after, mines })
+        Ok(Order { snapshot, settings, stale_after, mines })
     }
 }
 
@@ -183,9 +190,11 @@ impl Order {
     ///
     /// # Errors
     /// [`Hold`] when the job has become too old meanwhile, or the request cannot carry it.
-    pub fn inject(&self, gate: &Gate, body: &Bytes) -> Result<Bytes, Hold> {
-        let settings = gate.context.settings();
-        let offer = |model: Option<&str>| self.snapshot.offer(model, self.stale_after);
+    pub fn inject(&self, body: &Bytes) -> Result<Bytes, Hold> {
+        let settings = &self.settings;
+        let offer = |model: Option<&str>| {
+            self.snapshot.offer_to(settings.engine, settings.form, model, self.stale_after)
+        };
         let prepared = prepare(body, route(settings.engine), false, settings, offer)
             .map_err(|_| Hold::Unminable)?;
         match prepared.class {

@@ -159,7 +159,7 @@ impl Backfill {
     /// than the spawn rate allows now.
     fn look(&self, pace: &mut Pace, running: &mut JoinSet<End>) -> bool {
         let wanted = self.wanted(pace);
-        self.cancel_outdated(pace, wanted.as_ref().map(|(mines, _)| mines));
+        self.cancel_outdated(pace, wanted.as_ref().ok().map(|(mines, _)| mines));
         let (mines, target) = match wanted {
             Ok(wanted) => wanted,
             Err(hold) => {
@@ -191,7 +191,7 @@ impl Backfill {
         if self.worker.settings.floor == 0 {
             return Err(Hold::Off);
         }
-        let order = self.worker.gate.order()?;
+        let order = self.worker.gate.order(&*self.worker.engine)?;
         if !self.worker.engine.is_healthy() {
             return Err(Hold::EngineUnhealthy);
         }
@@ -212,10 +212,11 @@ impl Backfill {
 
     /// A new tip and a pause end everything; a withdrawn job or another model ends its own.
     /// spec: proxy §14.1
-    fn cancel_outdated(&self, pace: &mut Pace, wanted: Result<&Mines, &Hold>) {
+    fn cancel_outdated(&self, pace: &mut Pace, wanted: Option<&Mines>) {
         let slots = self.priority.slots();
         let gate = &self.worker.gate;
-        let parent = gate.context().load().parent();
+        let snapshot = gate.context().load();
+        let parent = snapshot.parent();
         if parent != pace.parent {
             let ended = slots.cancel_where(Cancel::NewTip, |mines| Some(mines.parent) != parent);
             if ended > 0 {
@@ -223,14 +224,11 @@ impl Backfill {
             }
             pace.parent = parent;
         }
-        match wanted {
-            Err(Hold::Paused) => {
-                slots.cancel_where(Cancel::Paused, |_| true);
-            }
-            Ok(wanted) => {
-                slots.cancel_where(Cancel::OtherModel, |mines| mines.model != wanted.model);
-            }
-            Err(_) => {}
+        if gate.context().pause().is_paused() || snapshot.is_switching() {
+            slots.cancel_where(Cancel::Paused, |_| true);
+        }
+        if let Some(wanted) = wanted {
+            slots.cancel_where(Cancel::OtherModel, |mines| mines.model != wanted.model);
         }
         slots.cancel_where(Cancel::JobCancelled, |mines| gate.is_withdrawn(mines.request_id));
     }

@@ -89,7 +89,7 @@ impl Worker {
 
     /// What is mined now; a retry must not carry an old context. spec: proxy §14.3
     fn order(&self, slot: &Slot) -> Result<Order, Hold> {
-        let order = self.gate.order()?;
+        let order = self.gate.order(&*self.engine)?;
         if !self.engine.is_healthy() {
             return Err(Hold::EngineUnhealthy);
         }
@@ -109,7 +109,7 @@ impl Worker {
         };
         let kind = self.engine.kind();
         let plain = request(kind, &order.mines.model, &prompt, &id, self.settings.tokens);
-        let body = order.inject(&self.gate, &plain)?;
+        let body = order.inject(&plain)?;
         let path = route(kind).path();
         Ok(match kind {
             EngineKind::LlamaCpp => self.answered(path, body, cancelled).await,

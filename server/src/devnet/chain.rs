@@ -59,7 +59,7 @@ impl ChainSettings {
     /// The registry and the pin of a worker that mines this chain.
     #[must_use]
     pub fn models(&self) -> Models {
-        Models { pin: Some(self.model.id.clone()), registered: vec![self.model.clone()] }
+        Models::new(Some(self.model.id.clone()), [self.model.clone()])
     }
 
     /// The chain as the node's verification sees it, at the height of a block to come. Where

@@ -73,6 +73,7 @@ async fn generate(
         prepared = prepare_body(&app, route, &head.headers, &body)?;
     }
     let attempt = app.workload.breaker.begin().map_err(|open| {
+        app.metrics.busy().count_refused(client.as_str(), "breaker_open");
         // What it would be told by trying, only sooner.
         ApiError::from(EngineError::Unreachable(open.to_string())).retry_after(open.retry_after)
     })?;

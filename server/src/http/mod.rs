@@ -4,6 +4,7 @@
 //! [`relay`] brings the answer back), [`proofs`] serves collected proofs, [`status`] what the proxy
 //! knows about itself.
 
+pub mod active_model;
 pub mod auth;
 pub mod body;
 pub mod engine;
@@ -19,8 +20,10 @@ pub mod router;
 pub mod status;
 pub mod usage;
 
+use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use crate::workload::Workload;
 use engine::Engine;
@@ -58,6 +61,10 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// The mining context.
     pub context: Arc<ContextCell>,
+    /// Which model is mined.
+    pub active_model: Arc<ActiveModel>,
+    /// Which models the chain has registered.
+    pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
     /// What keeps the engine busy and its users content.

@@ -75,7 +75,7 @@ impl Relay {
                     self.usage.feed(&piece);
                     let deadline = Instant::now() + self.idle_limit;
                     self.idle.as_mut().reset(deadline);
-                    self.in_flight.first_byte();
+                    self.in_flight.piece();
                     return Poll::Ready(Some(Frame::data(piece)));
                 }
                 Poll::Ready(Some(Err(error))) => {

@@ -77,6 +77,7 @@ pub struct BusyMetrics {
     loop_lag: Histogram,
     backfill_requests: Counters<2>,
     backfill_retries: Counter,
+    token_signs: AtomicU64,
     mined_tokens: AtomicU64,
     backfill_tokens: AtomicU64,
     shares: AtomicU64,
@@ -118,6 +119,7 @@ impl BusyMetrics {
             loop_lag: short_times(),
             backfill_requests: Counters::default(),
             backfill_retries: Counter::default(),
+            token_signs: AtomicU64::new(0),
             mined_tokens: AtomicU64::new(0),
             backfill_tokens: AtomicU64::new(0),
             shares: AtomicU64::new(0),
@@ -248,6 +250,17 @@ impl BusyMetrics {
             Outcome::ClientGone => return,
         };
         self.lock().slo.ended(unix_seconds(), kept);
+    }
+
+    /// Something has come from the engine that only generated tokens explain.
+    pub fn token_sign(&self) {
+        self.token_signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of these so far.
+    #[must_use]
+    pub fn token_signs(&self) -> u64 {
+        self.token_signs.load(Ordering::Relaxed)
     }
 
     /// Generated tokens that were mined: their windows must leave proofs.

@@ -325,9 +325,13 @@ mod tests {
         let same = queue.enter(ClientClass::Low).await.unwrap_err();
         assert_eq!(same.reason, Refusal::Full);
         assert!(same.retry_after >= Duration::from_secs(1));
-        let high = waiter(&queue, ClientClass::High).await;
+        let high = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.enter(ClientClass::High).await }
+        });
         assert_eq!(low.await.unwrap().unwrap_err().reason, Refusal::Shed);
         assert!(!high.is_finished());
+        assert_eq!(queue.depth(), (1, 1));
     }
 
     #[tokio::test]
