@@ -161,12 +161,12 @@ impl Workload {
     async fn look_forever(&self) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut was_healthy = true;
+        let (mut was_healthy, mut ever_healthy) = (true, false);
         loop {
             tick.tick().await;
             self.priority.look(Instant::now());
             let healthy = self.is_engine_healthy();
-            if healthy && !was_healthy {
+            if healthy && !was_healthy && ever_healthy {
                 // It has come back by itself: nobody has to be refused to find that out.
                 self.breaker.restarted();
                 if let Some(backfill) = &self.backfill {
@@ -175,6 +175,7 @@ impl Workload {
                 }
             }
             was_healthy = healthy;
+            ever_healthy |= healthy;
         }
     }
 
