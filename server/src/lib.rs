@@ -19,6 +19,7 @@ pub mod devnet;
 pub mod economics;
 pub mod exposition;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod mining;
 pub mod node;

@@ -3,15 +3,15 @@
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use tensorpow_server::config::{DevnetArgs, ProxyArgs};
+use tensorpow_server::config::command::{self as config_command, ConfigCommand};
+use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs, WorkerMode};
 use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::proof_command::{self, ProofCommand};
-use tensorpow_server::quickstart::{self, QuickstartArgs};
+use tensorpow_server::quickstart::QuickstartArgs;
 use tensorpow_server::service::{Link, Service};
 use tensorpow_server::vdf_command::{self, VdfCommand};
-use tracing_subscriber::EnvFilter;
+use tensorpow_server::{log, quickstart};
 
 /// The miner's proxy of TensorCash: serves the OpenAI API and mines with the same forward pass.
 #[derive(Debug, Parser)]
@@ -25,6 +25,9 @@ struct Cli {
 enum Command {
     #[command(flatten)]
     Proxy(Box<ProxyCommand>),
+    /// Check and show the configuration, generate API keys
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Prove, verify and measure the verifiable delay function
     #[command(subcommand)]
     Vdf(VdfCommand),
@@ -60,10 +63,9 @@ fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Vdf(command) => return vdf_command::run(command),
         Command::Proof(command) => return proof_command::run(&command),
+        Command::Config(command) => return config_command::run(command),
         Command::Proxy(command) => command,
     };
-    let quiet = matches!(*command, ProxyCommand::Quickstart(_));
-    log_to_stderr(if quiet { "error" } else { "info" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -79,40 +81,52 @@ fn fail(error: &dyn Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `TENSORPOW_LOG` says what is logged, in the form `info` or `tensorpow_server=debug`.
-fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(default.parse().unwrap_or_default())
-        .with_env_var("TENSORPOW_LOG")
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-}
-
 async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
-    let stop = stop_signal()?;
     match command {
         ProxyCommand::Serve(args) => {
-            Service::start(args.into_config()?, None).await?.run(stop).await;
+            let config = prepared(args, &[])?;
+            let stop = stop_signal()?;
+            Service::start(config, None).await?.run(stop).await;
         }
         ProxyCommand::Devnet(DevnetCommand { chain, proxy }) => {
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
+            // The development chain is tried with llama.cpp first.
+            let config = prepared(proxy, &[("engine.kind", "llama.cpp")])?;
             tracing::info!(
                 "development chain for {}, block target {target:x}, {} VDF ticks a block",
                 settings.model.id,
                 settings.vdf_ticks
             );
-            let config = proxy.into_config()?;
+            let stop = stop_signal()?;
             let (link, _) = Link::to_devnet(settings);
             Service::start(config, Some(link)).await?.run(stop).await;
         }
-        ProxyCommand::Quickstart(args) => quickstart::run(args, stop).await?,
+        ProxyCommand::Quickstart(args) => {
+            log::quiet();
+            quickstart::run(args, stop_signal()?).await?;
+        }
     }
     Ok(())
+}
+
+/// The configuration of a command, logs set up, warnings logged, keys generated where none are.
+fn prepared(args: ProxyArgs, command: &[(&'static str, &str)]) -> Result<Config, Box<dyn Error>> {
+    let mut config = args.into_config(command)?;
+    log::start(&config.settings.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Err(problem) = config.generate_missing_keys() {
+        tracing::warn!("{problem}; routes that change the worker stay closed");
+    }
+    config.keep_budgets();
+    if matches!(config.mode, WorkerMode::Broker { .. }) {
+        tracing::warn!(
+            "WORKER_MODE=broker: this version has no broker link; requests are served unmined"
+        );
+    }
+    Ok(config)
 }
 
 /// Completes at SIGINT or SIGTERM. The handlers are in place when this returns.

@@ -244,7 +244,24 @@ impl Metrics {
         &self.busy
     }
 
-    /// Starts counting one forwarded request; `model` is the one that is mined or `other`, as a
+    /// Starts counting one request that is forwarded without regard to mining.
+    #[must_use]
+    pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
+        self.busy.begin();
+        InFlight {
+            metrics: self.clone(),
+            labels: RequestLabels { route, model: names::OTHER, class: "user" },
+            kind: "none",
+            generation: false,
+            started: Instant::now(),
+            first_byte: None,
+            finished: false,
+            permit: None,
+            attempt: None,
+        }
+    }
+
+    /// Starts counting one generation request; `model` is the one that is mined or `other`, as a
     /// label of [`names`].
     #[must_use]
     pub fn begin(self: &Arc<Self>, route: Route, class: Class, model: &'static str) -> InFlight {
@@ -265,6 +282,7 @@ impl Metrics {
             metrics: self.clone(),
             labels: RequestLabels { route: route.path(), model, class: "user" },
             kind,
+            generation: true,
             started: Instant::now(),
             first_byte: None,
             finished: false,
@@ -341,6 +359,8 @@ pub struct InFlight {
     metrics: Arc<Metrics>,
     labels: RequestLabels,
     kind: &'static str,
+    /// Counts among the active requests.
+    generation: bool,
     started: Instant,
     first_byte: Option<Instant>,
     finished: bool,
@@ -394,7 +414,9 @@ impl InFlight {
             (Outcome::ClientGone, _) | (_, None) => {}
         }
         let metrics = &self.metrics;
-        metrics.active.dec();
+        if self.generation {
+            metrics.active.dec();
+        }
         let route = self.labels.route;
         let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
         metrics.requests.get_or_create(&labels).inc();

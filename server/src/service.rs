@@ -2,7 +2,6 @@
 //! order in which work flows through them. spec: proxy §3
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
-use crate::backfill::engine::HttpMiningEngine;
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::collector::{Collector, CollectorError, Intake, Judged};
 use crate::config::Config;
@@ -10,8 +9,12 @@ use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
-use crate::http::engine::Engine;
-use crate::http::{App, StatusReport, listen, router};
+use crate::http::cors::CorsOrigins;
+use crate::http::engines::Engines;
+use crate::http::limits::Limiter;
+use crate::http::router::Face;
+use crate::http::tls::{self, TlsError};
+use crate::http::{App, StatusReport, listen};
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
@@ -24,7 +27,7 @@ use crate::registry::registrar::Registrar;
 use crate::registry::source::RegistrySource;
 use crate::store::ProofStore;
 use crate::watchdog::Actions;
-use crate::workload::{BackfillParts, Workload};
+use crate::workload::Workload;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
@@ -35,6 +38,7 @@ use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 /// How often expired proofs are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -48,15 +52,18 @@ pub enum StartError {
     /// The HTTP address is not available.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
-    /// The operator's prompts cannot be used.
-    #[error(transparent)]
-    Corpus(#[from] CorpusError),
     /// The node link cannot run.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The operator's prompts cannot be used.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -163,10 +170,11 @@ impl Link {
 }
 
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
-#[derive(Debug)]
 pub struct Service {
     app: Arc<App>,
     access: Access,
+    cors: CorsOrigins,
+    tls: Option<TlsAcceptor>,
     connections: listen::ConnectionLimits,
     listener: TcpListener,
     address: SocketAddr,
@@ -176,11 +184,17 @@ pub struct Service {
     proof_tasks: JoinSet<()>,
     /// Run for as long as the proxy does.
     tasks: JoinSet<()>,
-    /// Ends behind users' requests, when the last backfill is cancelled at the engine.
+    /// Ends when the last backfill is cancelled at the engine.
     backfill: JoinHandle<()>,
     stop_backfill: oneshot::Sender<()>,
-    /// Completes when a watchdog ends the proxy.
+    /// Rings when a watchdog ends the proxy.
     exit: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Service {
@@ -189,14 +203,15 @@ impl Service {
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
     pub async fn start(config: Config, mut link: Option<Link>) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
         let store = Arc::new(ProofStore::new(config.store));
         let settings = PayloadSettings {
-            engine: config.engine_kind,
-            form: config.pow_form,
-            proof_version: link.as_ref().map_or(2, |link| link.proof_version),
+            engine: config.engine.dialect.kind,
+            form: config.engine.dialect.form,
+            proof_version: link.as_ref().map_or(config.proof_version, |link| link.proof_version),
             normalizer: link.as_ref().map_or(Normalizer::DEFAULT, |link| link.normalizer),
             share_normalizer: config.share_normalizer,
         };
@@ -215,25 +230,20 @@ impl Service {
         let metrics = Arc::new(Metrics::with_collectors(collectors, config.workload.slo));
         let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
         let judgements = intake.judgements();
-        let engine = Arc::new(Engine::new(
-            config.engine,
-            config.engine_key.and_then(|key| key.bearer()),
-            config.timeouts,
-        ));
-        let parts = link.is_some().then(|| BackfillParts {
-            engine: Arc::new(HttpMiningEngine::new(
-                engine.clone(),
-                config.engine_kind,
-                config.pow_form,
-                config.workload.backfill.floor.max(2),
-            )),
-            stale_after: config.limits.job_stale_after,
-        });
-        let workload =
-            Workload::new(config.workload, context.clone(), metrics.clone(), parts, Vec::new())?;
+        let engines = Arc::new(Engines::new(&config.engine));
+        // Without a link nothing is ever mined, so there is nothing to keep busy for.
+        let mines = link.is_some().then_some(config.limits.job_stale_after);
+        let workload = Workload::new(
+            config.workload,
+            engines.clone(),
+            context.clone(),
+            metrics.clone(),
+            mines,
+        )?;
         let app = Arc::new(App {
-            engine,
+            engines,
             workload: Arc::new(workload),
+            limiter: Arc::new(Limiter::new(config.clients)),
             context,
             active_model,
             registrar,
@@ -258,6 +268,8 @@ impl Service {
         let mut service = Self {
             app,
             access: config.access,
+            cors: config.cors,
+            tls,
             connections: config.connections,
             listener,
             address,
@@ -289,7 +301,7 @@ impl Service {
         }
         self.proof_tasks.spawn(intake.run(messages));
         let app = self.app.clone();
-        self.tasks.spawn(async move { app.engine.probe_forever().await });
+        self.tasks.spawn(async move { app.engines.probe_forever().await });
         let app = self.app.clone();
         self.tasks.spawn(async move {
             loop {
@@ -328,25 +340,22 @@ impl Service {
         tracing::info!(
             "Mining proxy application started successfully: http://{}, engine {}, {}",
             self.address,
-            self.app.engine.url(),
+            self.app.engines.default().url(),
             self.app.source.unwrap_or("no job source, inference only"),
         );
-        let router = router::router(self.app.clone(), self.access.clone());
+        let face = Face::new(self.app.clone(), self.access.clone(), self.cors.clone());
         let app = self.app.clone();
-        let exit = self.exit;
+        let (exit, stop_backfill) = (self.exit, self.stop_backfill);
         let stop = async move {
             tokio::select! {
                 () = stop => {}
                 () = exit.notified() => tracing::error!("a watchdog ends the proxy"),
             }
             app.draining.store(true, Ordering::Relaxed);
-        };
-        let stop_backfill = self.stop_backfill;
-        let stop = async move {
-            stop.await;
+            // Users' last requests get the engine to themselves.
             let _ = stop_backfill.send(());
         };
-        listen::serve(self.listener, router, self.connections, stop).await;
+        listen::serve(self.listener, face, self.tls, self.connections, stop).await;
         if self.backfill.await.is_err() {
             tracing::error!("backfill broke off");
         }

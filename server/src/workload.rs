@@ -4,18 +4,20 @@
 
 use crate::autoscale::{Autoscale, AutoscaleSettings};
 use crate::backfill::BackfillSettings;
-use crate::backfill::engine::MiningEngine;
+use crate::backfill::engine::{HttpMiningEngine, MiningEngine};
 use crate::backfill::gate::Gate;
 use crate::backfill::pool::{Backfill, BackfillReport};
 use crate::backfill::prompt::corpus::CorpusError;
-use crate::breaker::{Breaker, BreakerSettings};
+use crate::breaker::Breaker;
 use crate::economics::{Ledger, Prices, Work};
+use crate::http::engines::{EngineIndex, Engines};
 use crate::metrics::Metrics;
 use crate::metrics::busy::BusyGauges;
 use crate::mining::payload::EngineKind;
 use crate::mining::snapshot::ContextCell;
 use crate::priority::pressure::EngineLoad;
-use crate::priority::{LOOK_EVERY, Priority, PrioritySettings};
+use crate::priority::queue::{ClientClass, Refused};
+use crate::priority::{LOOK_EVERY, Permit, Priority, PrioritySettings};
 use crate::slo::SloSettings;
 use crate::slo::file::write_whole;
 use crate::watchdog::lag::LoopLag;
@@ -44,8 +46,6 @@ pub struct WorkloadSettings {
     pub backfill: BackfillSettings,
     /// Users first.
     pub priority: PrioritySettings,
-    /// The breaker of the engine for users' requests.
-    pub breaker: BreakerSettings,
     /// Watchdogs.
     pub watchdogs: WatchdogSettings,
     /// Objectives.
@@ -65,10 +65,9 @@ pub struct WorkloadSettings {
 pub struct Workload {
     /// Users first.
     pub priority: Arc<Priority>,
-    /// The breaker of the engine for users' requests.
-    pub breaker: Arc<Breaker>,
     /// Backfill; `None` where nothing is ever mined.
     pub backfill: Option<Arc<Backfill>>,
+    mining_engine: Arc<HttpMiningEngine>,
     metrics: Arc<Metrics>,
     context: Arc<ContextCell>,
     breakers: Vec<Arc<Breaker>>,
@@ -79,51 +78,42 @@ pub struct Workload {
     lag: Arc<LoopLag>,
 }
 
-/// What backfill needs beside its settings.
-#[derive(Debug)]
-pub struct BackfillParts {
-    /// The engine that mines.
-    pub engine: Arc<dyn MiningEngine>,
-    /// A job older than this is not mined.
-    pub stale_after: Duration,
-}
-
 impl Workload {
-    /// Nothing runs before [`Workload::spawn`]. `more_breakers` are shown beside our own.
+    /// Nothing runs before [`Workload::spawn`]. `mines` is the age at which a job is no longer mined;
+    /// `None` where nothing is ever mined.
     ///
     /// # Errors
     /// [`CorpusError`] when the operator's prompts cannot be used.
     pub fn new(
         settings: WorkloadSettings,
+        engines: Arc<Engines>,
         context: Arc<ContextCell>,
         metrics: Arc<Metrics>,
-        parts: Option<BackfillParts>,
-        more_breakers: Vec<Arc<Breaker>>,
+        mines: Option<Duration>,
     ) -> Result<Self, CorpusError> {
         let priority = Priority::new(settings.priority);
-        let breaker = Breaker::new("engine", settings.breaker);
-        let mut breakers = vec![breaker.clone()];
-        let backfill = match parts {
-            Some(parts) => {
-                let stale_after = (!settings.leased_jobs).then_some(parts.stale_after);
+        let mut breakers: Vec<_> =
+            engines.iter().map(|(_, engine)| engine.breaker().clone()).collect();
+        let mining_engine = Arc::new(HttpMiningEngine::new(engines, context.clone()));
+        let backfill = match mines {
+            Some(stale_after) => {
+                let stale_after = (!settings.leased_jobs).then_some(stale_after);
                 let gate = Gate::new(context.clone(), stale_after);
-                let users = breaker.clone();
+                let engine = mining_engine.clone();
                 let (settings, metrics) = (settings.backfill, metrics.clone());
-                let backfill =
-                    Backfill::new(settings, parts.engine, gate, priority.clone(), users, metrics)?;
+                let backfill = Backfill::new(settings, engine, gate, priority.clone(), metrics)?;
                 breakers.push(backfill.breaker().clone());
                 Some(backfill)
             }
             None => None,
         };
-        breakers.extend(more_breakers);
         if let Some(path) = &settings.slo_file {
             metrics.busy().with_slo(|slo| slo.restore(path));
         }
         Ok(Self {
             priority,
-            breaker,
             backfill,
+            mining_engine,
             metrics,
             context,
             breakers,
@@ -133,6 +123,14 @@ impl Workload {
             watchdogs: Mutex::new(Watchdogs::new(settings.watchdogs, Instant::now())),
             lag: Arc::default(),
         })
+    }
+
+    /// Lets a user's request for this engine in. spec: proxy §14.4
+    ///
+    /// # Errors
+    /// [`Refused`] when there is no room in time.
+    pub async fn admit(&self, class: ClientClass, engine: EngineIndex) -> Result<Permit, Refused> {
+        self.priority.admit(class, engine == self.mining_engine.index()).await
     }
 
     /// Starts everything. Backfill ends at `stop`, cancelling what runs at the engine; await its
@@ -149,38 +147,24 @@ impl Workload {
         tasks.spawn(async move { this.look_forever().await });
         let this = self.clone();
         tasks.spawn(async move { this.rounds_forever(actions).await });
-        let Some(backfill) = self.backfill.clone() else {
-            return tokio::spawn(async {});
-        };
-        let engine = backfill.engine().clone();
         let this = self.clone();
-        tasks.spawn(async move { this.ask_forever(&*engine).await });
-        tokio::spawn(backfill.run(stop))
+        tasks.spawn(async move { this.ask_forever(&*this.mining_engine).await });
+        match self.backfill.clone() {
+            Some(backfill) => tokio::spawn(backfill.run(stop)),
+            None => tokio::spawn(async {}),
+        }
     }
 
     async fn look_forever(&self) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut was_healthy, mut ever_healthy) = (true, false);
         loop {
             tick.tick().await;
             self.priority.look(Instant::now());
-            let healthy = self.is_engine_healthy();
-            if healthy && !was_healthy && ever_healthy {
-                // It has come back by itself: nobody has to be refused to find that out.
-                self.breaker.restarted();
-                if let Some(backfill) = &self.backfill {
-                    backfill.breaker().restarted();
-                    backfill.wake();
-                }
+            if let Some(backfill) = &self.backfill {
+                backfill.follow_health();
             }
-            was_healthy = healthy;
-            ever_healthy |= healthy;
         }
-    }
-
-    fn is_engine_healthy(&self) -> bool {
-        self.backfill.as_ref().is_none_or(|backfill| backfill.engine().is_healthy())
     }
 
     async fn rounds_forever(&self, actions: Actions) {
@@ -270,7 +254,7 @@ impl Workload {
 
     /// llama-server's slots, asked for until they are known.
     async fn ask_slots(&self, engine: &dyn MiningEngine) -> Option<u64> {
-        if engine.kind() != EngineKind::LlamaCpp {
+        if engine.dialect().kind != EngineKind::LlamaCpp {
             return None;
         }
         if let known @ Some(_) = self.priority.pressure().load().slots {

@@ -1,17 +1,17 @@
-//! The engine as backfill sees it: something that takes a request and gives an answer. The HTTP
-//! client behind it has connections of its own, so that backfill and its polling never take one from
-//! a user.
+//! The engine as backfill sees it: something that takes a request and gives an answer. Over HTTP it
+//! is the engine that serves the mined model, asked over connections of backfill's own, so that
+//! backfill and its polling never take one from a user.
 
-use crate::http::engine::{Engine, EngineError, Health, client};
+use crate::breaker::BreakerState;
+use crate::http::engine::{Engine, EngineError, Health, Purpose};
+use crate::http::engines::{EngineIndex, Engines};
 use crate::http::relay::buffer;
-use crate::mining::payload::{EngineKind, PowForm};
+use crate::mining::payload::Dialect;
+use crate::mining::snapshot::ContextCell;
 use async_trait::async_trait;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,14 +35,14 @@ impl Reply {
 /// The engine that mines.
 #[async_trait]
 pub trait MiningEngine: std::fmt::Debug + Send + Sync {
-    /// Which engine it is: it decides the form of the requests.
-    fn kind(&self) -> EngineKind;
+    /// How it is told what to mine, which also decides the form of the requests.
+    fn dialect(&self) -> Dialect;
 
-    /// The form of `pow` it takes.
-    fn form(&self) -> PowForm;
-
-    /// What the last probe of its health found.
+    /// True while the probe of its health succeeds.
     fn is_healthy(&self) -> bool;
+
+    /// What its breaker lets through of users' requests.
+    fn users(&self) -> BreakerState;
 
     /// Sends a request with the proxy's own key and reads the whole answer. Dropping the future
     /// drops the connection.
@@ -58,36 +58,43 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
     ) -> Result<Reply, EngineError>;
 }
 
-/// The engine over HTTP.
+/// The engine of the mined model, whichever that is at the moment. spec: proxy §12.3
 #[derive(Debug)]
 pub struct HttpMiningEngine {
-    engine: Arc<Engine>,
-    kind: EngineKind,
-    form: PowForm,
-    client: Client<HttpConnector, Full<Bytes>>,
+    engines: Arc<Engines>,
+    context: Arc<ContextCell>,
 }
 
 impl HttpMiningEngine {
-    /// `engine` with up to `idle` connections kept for backfill.
+    /// One of these engines, as this context says.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, kind: EngineKind, form: PowForm, idle: usize) -> Self {
-        let client = client(engine.timeouts().connect, idle);
-        Self { engine, kind, form, client }
+    pub const fn new(engines: Arc<Engines>, context: Arc<ContextCell>) -> Self {
+        Self { engines, context }
+    }
+
+    /// Its place among all.
+    #[must_use]
+    pub fn index(&self) -> EngineIndex {
+        self.engines.for_model(self.context.load().mining_model().as_deref())
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engines.get(self.index())
     }
 }
 
 #[async_trait]
 impl MiningEngine for HttpMiningEngine {
-    fn kind(&self) -> EngineKind {
-        self.kind
-    }
-
-    fn form(&self) -> PowForm {
-        self.form
+    fn dialect(&self) -> Dialect {
+        self.engine().dialect()
     }
 
     fn is_healthy(&self) -> bool {
-        self.engine.health() == Health::Up
+        self.engine().health() == Health::Up
+    }
+
+    fn users(&self) -> BreakerState {
+        self.engine().breaker().state()
     }
 
     async fn call(
@@ -100,16 +107,16 @@ impl MiningEngine for HttpMiningEngine {
         let path: PathAndQuery = path
             .parse()
             .map_err(|_| EngineError::Unreachable(format!("no URL for path {path}")))?;
+        let engine = self.engine();
         let mut headers = HeaderMap::new();
-        if let Some(key) = self.engine.key() {
+        if let Some(key) = engine.key() {
             headers.insert(header::AUTHORIZATION, key.clone());
         }
         if !body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let exchange = async {
-            let answer =
-                self.engine.send_by(&self.client, method, &path, headers, body, limit).await?;
+            let answer = engine.send(Purpose::Backfill, method, &path, headers, body).await?;
             let status = answer.status().as_u16();
             Ok(Reply { status, body: buffer(answer.into_body(), limit).await? })
         };

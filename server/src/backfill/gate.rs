@@ -4,7 +4,7 @@
 use super::body::route;
 use super::engine::MiningEngine;
 use crate::http::inject::{Class, prepare};
-use crate::mining::payload::PayloadSettings;
+use crate::mining::payload::Dialect;
 use crate::mining::snapshot::{ContextCell, NotMined, Offer, Snapshot};
 use crate::priority::slots::Mines;
 use bytes::Bytes;
@@ -121,7 +121,8 @@ pub struct Gate {
 #[derive(Debug, Clone)]
 pub struct Order {
     snapshot: Arc<Snapshot>,
-    settings: PayloadSettings,
+    dialect: Dialect,
+    proof_version: u8,
     stale_after: Duration,
     /// Parent, job and model.
     pub mines: Mines,
@@ -170,32 +171,35 @@ impl Gate {
             return Err(Hold::JobCancelled);
         }
         let model = snapshot.mining_model().ok_or(Hold::ModelNotRegistered)?;
-        let settings = PayloadSettings {
-            engine: engine.kind(),
-            form: engine.form(),
-            ..*self.context.settings()
-        };
-        match snapshot.offer_to(settings.engine, settings.form, Some(&model), stale_after) {
+        let dialect = engine.dialect();
+        match snapshot.offer_to(dialect.kind, dialect.form, Some(&model), stale_after) {
             Offer::Mine(_) => {}
             Offer::Nothing(reason) => return Err(reason.into()),
             Offer::Audit(_) => return Err(Hold::ModelNotRegistered),
         }
         let mines = mines(model);
-        Ok(Order { snapshot, settings, stale_after, mines })
+        let proof_version = self.context.settings().proof_version;
+        Ok(Order { snapshot, dialect, proof_version, stale_after, mines })
     }
 }
 
 impl Order {
+    /// How the engine is told what to mine.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Puts `pow` and the profile into a request, as for a user's.
     ///
     /// # Errors
     /// [`Hold`] when the job has become too old meanwhile, or the request cannot carry it.
     pub fn inject(&self, body: &Bytes) -> Result<Bytes, Hold> {
-        let settings = &self.settings;
-        let offer = |model: Option<&str>| {
-            self.snapshot.offer_to(settings.engine, settings.form, model, self.stale_after)
+        let offer = |dialect: Dialect, model: Option<&str>| {
+            self.snapshot.offer_to(dialect.kind, dialect.form, model, self.stale_after)
         };
-        let prepared = prepare(body, route(settings.engine), false, settings, offer)
+        let route = route(self.dialect.kind);
+        let prepared = prepare(body, route, false, self.proof_version, |_| self.dialect, offer)
             .map_err(|_| Hold::Unminable)?;
         match prepared.class {
             Class::Mined => Ok(prepared.body),

@@ -46,10 +46,11 @@ pub struct BackfillReport {
 pub struct Backfill {
     worker: Arc<Worker>,
     priority: Arc<Priority>,
-    users: Arc<Breaker>,
     wake: Notify,
     target: AtomicUsize,
     hold: Mutex<Option<Hold>>,
+    /// 0 never seen healthy, 1 healthy, 2 healthy once and not now.
+    health: AtomicUsize,
 }
 
 /// What the loop remembers between two looks.
@@ -61,8 +62,7 @@ struct Pace {
 }
 
 impl Backfill {
-    /// A pool that rests until [`Backfill::run`]. `users` is the breaker of the engine for users'
-    /// requests: while it is open nothing is tried, and its trials are left to users.
+    /// A pool that rests until [`Backfill::run`].
     ///
     /// # Errors
     /// [`CorpusError`] when the operator's prompts cannot be used.
@@ -71,7 +71,6 @@ impl Backfill {
         engine: Arc<dyn MiningEngine>,
         gate: Gate,
         priority: Arc<Priority>,
-        users: Arc<Breaker>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, CorpusError> {
         let prompts = Arc::new(Prompts::new(settings.prompts.clone())?);
@@ -80,10 +79,10 @@ impl Backfill {
         Ok(Arc::new(Self {
             worker: Arc::new(worker),
             priority,
-            users,
             wake: Notify::new(),
             target: AtomicUsize::new(0),
             hold: Mutex::new(None),
+            health: AtomicUsize::new(0),
         }))
     }
 
@@ -102,6 +101,22 @@ impl Backfill {
     /// Looks again now: the context has changed.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Notes whether the engine is healthy; one that has come back is used at once, whatever the
+    /// breaker thought of it.
+    pub fn follow_health(&self) {
+        let healthy = self.worker.engine.is_healthy();
+        match (healthy, self.health.load(Ordering::Relaxed)) {
+            (true, 0) => self.health.store(1, Ordering::Relaxed),
+            (true, 2) => {
+                self.health.store(1, Ordering::Relaxed);
+                self.worker.breaker.restarted();
+                self.wake();
+            }
+            (false, 1) => self.health.store(2, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// The job's source has withdrawn it: its requests are cancelled.
@@ -195,7 +210,8 @@ impl Backfill {
         if !self.worker.engine.is_healthy() {
             return Err(Hold::EngineUnhealthy);
         }
-        if self.users.state() == BreakerState::Open {
+        // Its trials are left to users.
+        if self.worker.engine.users() != BreakerState::Closed {
             return Err(Hold::BreakerOpen);
         }
         let at_most = match self.worker.breaker.state() {

@@ -107,7 +107,7 @@ impl Worker {
             Ok(made) => made,
             Err(failure) => return Ok(Tried::Failed(failure)),
         };
-        let kind = self.engine.kind();
+        let kind = order.dialect().kind;
         let plain = request(kind, &order.mines.model, &prompt, &id, self.settings.tokens);
         let body = order.inject(&plain)?;
         let path = route(kind).path();

@@ -1,5 +1,5 @@
 //! `/v1/mining/active-model`: which model is mined, and the way to change it. Whoever may change it
-//! decides what this worker mines, so these routes belong to the administrator. spec: proxy §7
+//! decides what this worker mines, so that takes an administrator. spec: proxy §7
 
 use super::App;
 use super::errors::ApiError;
@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -19,11 +19,14 @@ pub const PATH: &str = "/v1/mining/active-model";
 /// Largest body that is read: two names.
 const MAX_BODY: usize = 64 * 1024;
 
-/// The routes, for an administrator.
-pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route(PATH, get(show).post(change))
-        .route("/v1/mining/active-model/switches/{id}", get(switch))
+/// What may be read.
+pub fn reading() -> Router<Arc<App>> {
+    Router::new().route(PATH, get(show)).route("/v1/mining/active-model/switches/{id}", get(switch))
+}
+
+/// What changes the worker: for an administrator.
+pub fn changing() -> Router<Arc<App>> {
+    Router::new().route(PATH, post(change))
 }
 
 /// GET `/v1/mining/active-model`

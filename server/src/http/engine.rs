@@ -1,9 +1,11 @@
-//! The engine behind the proxy: one base URL, pooled connections, a health probe. Dropping a
-//! request or an answer drops the connection, which is how an engine learns that its work is no
-//! longer wanted.
+//! One engine behind the proxy: a base URL, pooled connections (users, backfill and the proxy's own
+//! questions never wait for each other), a health probe. Dropping a request or an answer drops the
+//! connection, which is how an engine learns that its work is no longer wanted.
 
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
+use crate::breaker::{Breaker, BreakerSettings};
+use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -13,14 +15,19 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Idle connections are closed before the engines close them (llama-server and uvicorn: 5 s), so
 /// that no request is written into a dying connection.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Longest connect for the proxy's own questions.
+const CONTROL_CONNECT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its health.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// While it is not up: its users wait for it to come back.
+const PROBE_AGAIN: Duration = Duration::from_millis(250);
 
 /// Limits on one engine request.
 #[derive(Debug, Clone, Copy)]
@@ -28,17 +35,20 @@ pub struct EngineTimeouts {
     /// For the TCP connection.
     pub connect: Duration,
     /// Until the answer's headers: the whole generation for a request that does not stream.
-    pub headers: Duration,
+    pub first_byte: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
+    /// For the whole answer.
+    pub total: Duration,
 }
 
 impl Default for EngineTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            headers: Duration::from_secs(600),
+            first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(120),
+            total: Duration::from_secs(3600),
         }
     }
 }
@@ -155,28 +165,52 @@ impl Health {
     }
 }
 
+type Pool = Client<HttpConnector, Full<Bytes>>;
+
+/// Whom a request is for: each has connections of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client waits for it.
+    User,
+    /// It keeps the engine busy.
+    Backfill,
+}
+
 /// One engine.
 #[derive(Debug)]
 pub struct Engine {
     url: EngineUrl,
+    dialect: Dialect,
     key: Option<HeaderValue>,
     timeouts: EngineTimeouts,
-    users: Client<HttpConnector, Full<Bytes>>,
-    control: Client<HttpConnector, Full<Bytes>>,
+    users: Pool,
+    backfill: Pool,
+    control: Pool,
     health: AtomicU8,
+    breaker: Arc<Breaker>,
 }
 
 impl Engine {
-    /// An engine at `url`; `key` is the proxy's own `Authorization` towards it. Users' requests and
-    /// the proxy's own have separate pools.
+    /// An engine at `url`; `key` is the proxy's own `Authorization` towards it, `pool` how many idle
+    /// connections are kept for users, `breaker` when users are no longer sent to it.
     #[must_use]
-    pub fn new(url: EngineUrl, key: Option<HeaderValue>, timeouts: EngineTimeouts) -> Self {
+    pub fn new(
+        url: EngineUrl,
+        dialect: Dialect,
+        key: Option<HeaderValue>,
+        timeouts: EngineTimeouts,
+        pool: usize,
+        breaker: BreakerSettings,
+    ) -> Self {
         Self {
+            breaker: Breaker::new(url.to_string(), breaker),
             url,
+            dialect,
             key,
             timeouts,
-            users: client(timeouts.connect, 256),
-            control: client(Duration::from_secs(2), 2),
+            users: client(timeouts.connect, pool),
+            backfill: client(timeouts.connect, pool),
+            control: client(timeouts.connect.min(CONTROL_CONNECT), 2),
             health: AtomicU8::new(Health::Unknown as u8),
         }
     }
@@ -185,6 +219,12 @@ impl Engine {
     #[must_use]
     pub const fn url(&self) -> &EngineUrl {
         &self.url
+    }
+
+    /// How it wants to be told what to mine.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The proxy's own `Authorization` towards it.
@@ -199,6 +239,12 @@ impl Engine {
         &self.timeouts
     }
 
+    /// The breaker of users' requests.
+    #[must_use]
+    pub const fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
     /// What the last probe found.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -210,35 +256,24 @@ impl Engine {
         }
     }
 
-    /// Sends a user's request and waits for the answer's headers.
+    /// Sends a request and waits for the answer's headers.
     ///
     /// # Errors
     /// [`EngineError`] when no answer comes.
     pub async fn send(
         &self,
+        purpose: Purpose,
         method: Method,
         path: &PathAndQuery,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, EngineError> {
-        self.send_by(&self.users, method, path, headers, body, self.timeouts.headers).await
-    }
-
-    /// Sends a request over somebody's own connections and waits for the answer's headers.
-    ///
-    /// # Errors
-    /// [`EngineError`] when no answer comes within `limit`.
-    pub async fn send_by(
-        &self,
-        connections: &Client<HttpConnector, Full<Bytes>>,
-        method: Method,
-        path: &PathAndQuery,
-        headers: HeaderMap,
-        body: Bytes,
-        limit: Duration,
     ) -> Result<Response<Incoming>, EngineError> {
         let request = self.request(method, path, headers, body)?;
-        within(limit, connections.request(request)).await
+        let pool = match purpose {
+            Purpose::User => &self.users,
+            Purpose::Backfill => &self.backfill,
+        };
+        within(self.timeouts.first_byte, pool.request(request)).await
     }
 
     /// Sends a request of the proxy's own, with its own key, and waits for the answer's headers.
@@ -280,10 +315,8 @@ impl Engine {
 
     /// Asks for `/health` for as long as the proxy runs.
     pub async fn probe_forever(&self) {
-        let mut tick = tokio::time::interval(PROBE_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ever_up = false;
         loop {
-            tick.tick().await;
             let found = match self.get("/health", None, PROBE_EVERY).await {
                 Ok(answer) if answer.status() == StatusCode::OK => Health::Up,
                 Ok(_) => Health::NotReady,
@@ -293,16 +326,18 @@ impl Engine {
             self.health.store(found as u8, Ordering::Relaxed);
             if before != found {
                 tracing::info!(engine = %self.url, "engine is {}", found.as_str());
+                if found == Health::Up && std::mem::replace(&mut ever_up, true) {
+                    // It has come back by itself: nobody has to be refused to find that out.
+                    self.breaker.restarted();
+                }
             }
+            let wait = if found == Health::Up { PROBE_EVERY } else { PROBE_AGAIN };
+            tokio::time::sleep(wait).await;
         }
     }
 }
 
-/// A pool of connections that keeps up to so many while they are idle.
-pub(crate) fn client(
-    connect: Duration,
-    idle_connections: usize,
-) -> Client<HttpConnector, Full<Bytes>> {
+fn client(connect: Duration, idle_connections: usize) -> Pool {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(connect));

@@ -5,6 +5,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// An answer other than success that the proxy gives by itself.
 #[derive(Debug, Clone)]
@@ -56,13 +57,18 @@ impl ApiError {
         )
     }
 
-    /// With the whole seconds after which another try is worth it, at least one.
+    /// 503, to be tried again in a second.
     #[must_use]
-    pub fn retry_after(mut self, wait: std::time::Duration) -> Self {
-        let seconds = wait.as_millis().div_ceil(1000).clamp(1, 3600);
-        if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
-            self.header = Some((header::RETRY_AFTER, value));
-        }
+    pub fn busy(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    /// The error with `Retry-After`, in whole seconds, at least one.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
         self
     }
 
@@ -81,8 +87,11 @@ impl ApiError {
     /// The error object as JSON text: `{"error":{"message":…,"type":…,"code":…}}`.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let kind =
-            if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        let kind = match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
         serde_json::json!({
             "error": { "message": self.message, "type": kind, "code": self.code }
         })

@@ -1,5 +1,6 @@
 //! Which headers pass between client and engine, and which end at the proxy. spec: proxy §4
 
+use super::request_id::{RequestId, TRACEPARENT};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The id every request to an engine carries; vLLM makes the completion id out of it.
@@ -42,14 +43,15 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 
 /// The client's headers as the engine gets them: hop-by-hop headers, `Host`, framing and our own
 /// are dropped, duplicates of the rest are kept. The engine's answer is wanted uncompressed, since
-/// it is read on the way. `engine_key` replaces the client's `Authorization`; `keep_authorization`
-/// says whether that is the engine's own business at all (it is not when it holds our key).
+/// it is read on the way. A client that showed a key of ours comes with `engine_key` in its place; any
+/// other `Authorization` is between the client and the engine. The request id is ours, the trace is
+/// the client's with our span.
 #[must_use]
 pub fn for_engine(
     client: &HeaderMap,
-    request_id: &HeaderValue,
+    id: &RequestId,
     engine_key: Option<&HeaderValue>,
-    keep_authorization: bool,
+    showed_our_key: bool,
 ) -> HeaderMap {
     let listed = named_by_connection(client);
     let mut headers = HeaderMap::with_capacity(client.len() + 2);
@@ -60,15 +62,19 @@ pub fn for_engine(
             || *name == header::ACCEPT_ENCODING
             || *name == X_REQUEST_ID
             || *name == X_TENSORPOW_MINE
-            || (*name == header::AUTHORIZATION && !keep_authorization);
+            || *name == TRACEPARENT
+            || (*name == header::AUTHORIZATION && showed_our_key);
         if !ours && !is_hop_by_hop(name, &listed) {
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Some(key) = engine_key {
+    if let (true, Some(key)) = (showed_our_key, engine_key) {
         headers.insert(header::AUTHORIZATION, key.clone());
     }
-    headers.insert(X_REQUEST_ID, request_id.clone());
+    if let Some(trace) = id.traceparent() {
+        headers.insert(TRACEPARENT, trace.clone());
+    }
+    headers.insert(X_REQUEST_ID, id.header().clone());
     headers
 }
 
@@ -127,21 +133,21 @@ mod tests {
             ("cookie", "a"),
             ("cookie", "b"),
         ]);
-        let id = HeaderValue::from_static("ours");
-        let sent = for_engine(&client, &id, None, true);
+        let id = RequestId::fresh(&client).unwrap();
+        let sent = for_engine(&client, &id, None, false);
         assert_eq!(sent.len(), 3);
         assert_eq!(sent.get_all("cookie").iter().count(), 2);
-        assert_eq!(sent[X_REQUEST_ID], "ours");
+        assert_eq!(sent[X_REQUEST_ID], id.header());
     }
 
     #[test]
     fn our_key_never_reaches_the_engine() {
         let client = map(&[("authorization", "Bearer ours")]);
-        let id = HeaderValue::from_static("i");
+        let id = RequestId::fresh(&client).unwrap();
         let key = HeaderValue::from_static("Bearer engine");
-        assert!(!for_engine(&client, &id, None, false).contains_key("authorization"));
-        assert_eq!(for_engine(&client, &id, None, true)["authorization"], "Bearer ours");
-        assert_eq!(for_engine(&client, &id, Some(&key), false)["authorization"], "Bearer engine");
+        assert!(!for_engine(&client, &id, None, true).contains_key("authorization"));
+        assert_eq!(for_engine(&client, &id, Some(&key), true)["authorization"], "Bearer engine");
+        assert_eq!(for_engine(&client, &id, Some(&key), false)["authorization"], "Bearer ours");
     }
 
     #[test]

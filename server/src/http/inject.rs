@@ -4,13 +4,10 @@
 
 use super::body::{BodyError, JsonObject, Kind};
 use super::profile::{ParameterTypeError, apply_profile, off_profile};
-use crate::mining::payload::{EngineKind, PayloadSettings};
+use crate::mining::payload::{Dialect, PowKey};
 use crate::mining::snapshot::{NotMined, Offer};
 use bytes::Bytes;
 use std::fmt;
-
-/// Both members an engine may read `pow` from. spec: proxy §8
-const POW_KEYS: [&str; 2] = ["vllm_xargs", "extra_sampling_params"];
 
 /// The generation routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,10 +86,13 @@ pub struct Prepared {
     pub class: Class,
     /// The client asked for a stream.
     pub stream: bool,
+    /// The model the request names.
+    pub model: Option<String>,
 }
 
-/// Prepares a generation request. `offer` says what the mining context has for the request's model
-/// and is asked once, so that everything comes from one snapshot.
+/// Prepares a generation request. `dialect` says how the engine of a model wants to be spoken to,
+/// `offer` what the mining context has for it; the latter is asked once, so that everything comes
+/// from one snapshot.
 ///
 /// # Errors
 /// [`InjectError`] when the body is not an object or a member the proxy must write has the wrong
@@ -101,28 +101,38 @@ pub fn prepare(
     original: &Bytes,
     route: Route,
     opted_out: bool,
-    settings: &PayloadSettings,
-    offer: impl FnOnce(Option<&str>) -> Offer,
+    proof_version: u8,
+    dialect: impl FnOnce(Option<&str>) -> Dialect,
+    offer: impl FnOnce(Dialect, Option<&str>) -> Offer,
 ) -> Result<Prepared, InjectError> {
     let mut body = JsonObject::parse(original)?;
     let mut changed = remove_client_pow(&mut body);
-    let offer = decide(&body, opted_out, settings, offer);
+    let model = body.string("model");
+    let dialect = dialect(model.as_deref());
+    // The client's wish and the request's parameters come before what the context offers.
+    let offer = if opted_out {
+        Offer::Nothing(NotMined::OptOut)
+    } else if let Some(parameter) = off_profile(&body, dialect.kind, proof_version) {
+        Offer::Nothing(NotMined::OffProfile(parameter))
+    } else {
+        offer(dialect, model.as_deref())
+    };
     let class = match offer {
         Offer::Nothing(reason) => Class::Plain(reason),
         Offer::Mine(pow) => {
-            attach_pow(&mut body, settings.engine, &pow)?;
-            apply_profile(&mut body, settings.proof_version)?;
+            attach_pow(&mut body, dialect.key, &pow)?;
+            apply_profile(&mut body, proof_version)?;
             changed = true;
             Class::Mined
         }
         Offer::Audit(pow) => {
             // An audit never costs a request: a key that holds no object stays as it is.
-            match attach_pow(&mut body, settings.engine, &pow) {
+            match attach_pow(&mut body, dialect.key, &pow) {
                 Ok(()) => {
                     changed = true;
                     Class::Audited
                 }
-                Err(_) => Class::Plain(NotMined::OffProfile(settings.engine.key())),
+                Err(_) => Class::Plain(NotMined::OffProfile(dialect.key.as_str())),
             }
         }
     };
@@ -132,30 +142,14 @@ pub fn prepare(
         changed |= ask_for_usage(&mut body);
     }
     let body = if changed { Bytes::from(body.to_json()) } else { original.clone() };
-    Ok(Prepared { body, class, stream })
-}
-
-/// The client's wish and the request's parameters come before what the context offers.
-fn decide(
-    body: &JsonObject<'_>,
-    opted_out: bool,
-    settings: &PayloadSettings,
-    offer: impl FnOnce(Option<&str>) -> Offer,
-) -> Offer {
-    if opted_out {
-        return Offer::Nothing(NotMined::OptOut);
-    }
-    match off_profile(body, settings.engine, settings.proof_version) {
-        Some(parameter) => Offer::Nothing(NotMined::OffProfile(parameter)),
-        None => offer(body.string("model").as_deref()),
-    }
+    Ok(Prepared { body, class, stream, model })
 }
 
 /// Takes `pow` out of both members that engines read it from, so that no client can steer the
 /// sampler. spec: proxy §8
 fn remove_client_pow(body: &mut JsonObject<'_>) -> bool {
     let mut changed = false;
-    for key in POW_KEYS {
+    for key in PowKey::ALL.map(PowKey::as_str) {
         let cleaned = body.object(key).filter(|inner| inner.contains("pow")).map(|mut inner| {
             inner.remove("pow");
             inner.to_json()
@@ -170,8 +164,8 @@ fn remove_client_pow(body: &mut JsonObject<'_>) -> bool {
 
 /// Merges `pow` into the engine's member: an object is kept and extended, `null` and absence count
 /// as `{}`. spec: proxy §8
-fn attach_pow(body: &mut JsonObject<'_>, engine: EngineKind, pow: &str) -> Result<(), InjectError> {
-    let key = engine.key();
+fn attach_pow(body: &mut JsonObject<'_>, key: PowKey, pow: &str) -> Result<(), InjectError> {
+    let key = key.as_str();
     let merged = match body.get(key).map(Kind::of) {
         None => format!("{{\"pow\":{pow}}}"),
         Some(Kind::Object) => {
@@ -207,23 +201,11 @@ fn ask_for_usage(body: &mut JsonObject<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mining::payload::PowForm;
-    use tensorpow_core::target::Normalizer;
-
-    fn settings(engine: EngineKind, proof_version: u8) -> PayloadSettings {
-        PayloadSettings {
-            engine,
-            form: PowForm::Object,
-            proof_version,
-            normalizer: Normalizer::DEFAULT,
-            share_normalizer: Normalizer::DEFAULT,
-        }
-    }
+    use crate::mining::payload::EngineKind;
 
     fn run(text: &str, engine: EngineKind, offer: Offer) -> Result<(String, Class), InjectError> {
         let body = Bytes::copy_from_slice(text.as_bytes());
-        let settings = settings(engine, 3);
-        prepare(&body, Route::Completions, false, &settings, |_| offer)
+        prepare(&body, Route::Completions, false, 3, |_| engine.into(), |_, _| offer)
             .map(|prepared| (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.class))
     }
 
@@ -289,10 +271,14 @@ mod tests {
     #[test]
     fn opting_out_wins_over_everything() {
         let body = Bytes::from_static(b"{}");
-        let prepared =
-            prepare(&body, Route::Responses, true, &settings(EngineKind::Vllm, 3), |_| {
-                panic!("the context is not asked")
-            });
+        let prepared = prepare(
+            &body,
+            Route::Responses,
+            true,
+            3,
+            |_| EngineKind::Vllm.into(),
+            |_, _| panic!("the context is not asked"),
+        );
         assert_eq!(prepared.unwrap().class, Class::Plain(NotMined::OptOut));
     }
 
@@ -300,9 +286,9 @@ mod tests {
     fn streams_are_asked_for_usage_except_responses() {
         let stream = |text: &str, route| {
             let body = Bytes::copy_from_slice(text.as_bytes());
-            let nothing = |_: Option<&str>| Offer::Nothing(NotMined::NoJob);
-            let prepared =
-                prepare(&body, route, false, &settings(EngineKind::Vllm, 3), nothing).unwrap();
+            let nothing = |_, _: Option<&str>| Offer::Nothing(NotMined::NoJob);
+            let vllm = |_: Option<&str>| EngineKind::Vllm.into();
+            let prepared = prepare(&body, route, false, 3, vllm, nothing).unwrap();
             (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.stream)
         };
         let usage = r#"{"stream":true,"stream_options":{"include_usage":true}}"#;

@@ -1,16 +1,21 @@
 //! The listening socket: accepts connections within limits, and on shutdown stops accepting and
 //! lets the requests in flight finish until a deadline. spec: proxy §3
 
-use axum::Router;
+use super::router::Face;
+pub use super::tls::TlsFiles;
+use axum::body::Body;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use std::net::SocketAddr;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 
 /// Limits on connections.
 #[derive(Debug, Clone, Copy)]
@@ -54,31 +59,35 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| ListenError { address, error })
 }
 
-/// Serves `router` until `stop` completes, then drains.
+/// Serves `face` until `stop` completes, then drains.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    face: Face,
+    tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.connections));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
-        .max_buf_size(limits.head_bytes.max(8192));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, &room) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let (face, watcher, tls) = (face.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            match tls {
+                None => converse(stream, peer, face, limits, watcher).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(limits.head_time, tls.accept(stream));
+                    match handshake.await {
+                        Ok(Ok(stream)) => converse(stream, peer, face, limits, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS connection"),
+                        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+                    }
+                }
             }
             drop(permit);
         });
@@ -89,17 +98,39 @@ pub async fn serve(
     }
 }
 
+/// Serves one connection to its end.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    peer: IpAddr,
+    face: Face,
+    limits: ConnectionLimits,
+    watcher: Watcher,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes.max(8192));
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let face = face.clone();
+        async move { Ok::<_, Infallible>(face.answer(request.map(Body::new), Some(peer)).await) }
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
 /// The next connection, once there is room for it.
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             // Without it small events wait for the client's acknowledgement.
             let _ = stream.set_nodelay(true);
-            Some((stream, permit))
+            Some((stream, peer.ip(), permit))
         }
         Err(error) => {
             // Out of file descriptors, most likely: others must finish first.

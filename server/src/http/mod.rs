@@ -1,23 +1,32 @@
-//! The HTTP face, from the socket inwards: [`listen`] accepts connections, [`router`] says which
-//! route is whose and which layers lie over it, [`auth`] who may call, [`generate`] forwards
-//! generation requests ([`inject`] and [`profile`] prepare their bodies, [`engine`] sends them,
-//! [`relay`] brings the answer back), [`proofs`] serves collected proofs, [`status`] what the proxy
-//! knows about itself.
+//! The HTTP face, from the socket inwards: [`listen`] accepts connections ([`tls`]), [`router`] says
+//! which route is whose and what is done for every request, [`auth`] and [`limits`] who may call and
+//! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
+//! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
+//! [`engine`] sends, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
+//! proofs, [`status`] what the proxy knows about itself.
 
 pub mod active_model;
+pub mod answer;
 pub mod auth;
 pub mod body;
+pub mod cors;
 pub mod engine;
+pub mod engines;
 pub mod errors;
 pub mod generate;
 pub mod headers;
+pub mod inflate;
 pub mod inject;
+pub mod limits;
 pub mod listen;
+pub mod pass;
 pub mod profile;
 pub mod proofs;
 pub mod relay;
+pub mod request_id;
 pub mod router;
 pub mod status;
+pub mod tls;
 pub mod usage;
 
 use crate::active_model::ActiveModel;
@@ -26,7 +35,8 @@ use crate::mining::snapshot::ContextCell;
 use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use crate::workload::Workload;
-use engine::Engine;
+use engines::Engines;
+use limits::Limiter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -40,6 +50,10 @@ pub struct RequestLimits {
     pub body_time: Duration,
     /// A job older than this is not mined on.
     pub job_stale_after: Duration,
+    /// A request of the mining model that cannot be mined is answered 503.
+    pub strict_mining: bool,
+    /// The proof routes answer.
+    pub proofs_enabled: bool,
 }
 
 impl Default for RequestLimits {
@@ -48,6 +62,8 @@ impl Default for RequestLimits {
             body: 32 * 1024 * 1024,
             body_time: Duration::from_secs(60),
             job_stale_after: Duration::from_secs(60),
+            strict_mining: false,
+            proofs_enabled: true,
         }
     }
 }
@@ -57,8 +73,10 @@ pub type StatusReport = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// What every handler shares.
 pub struct App {
-    /// The engine behind the proxy.
-    pub engine: Arc<Engine>,
+    /// The engines behind the proxy.
+    pub engines: Arc<Engines>,
+    /// Limits on clients.
+    pub limiter: Arc<Limiter>,
     /// The mining context.
     pub context: Arc<ContextCell>,
     /// Which model is mined.
@@ -87,6 +105,6 @@ pub struct App {
 
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("engine", &self.engine).finish_non_exhaustive()
+        f.debug_struct("App").field("engines", &self.engines).finish_non_exhaustive()
     }
 }

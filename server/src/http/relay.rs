@@ -3,14 +3,17 @@
 //! off does not look complete. Everything else is buffered, so that a failure still gets its own
 //! status. spec: proxy §5.1, §5.2
 
-use super::engine::{EngineError, chain};
+use super::answer::{Answered, response_id};
+use super::engine::{EngineError, EngineTimeouts, chain};
+use super::engines::Engines;
 use super::usage::UsageScan;
-use crate::metrics::{InFlight, Outcome};
+use crate::metrics::Outcome;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -37,31 +40,45 @@ enum State {
 #[derive(Debug)]
 pub struct Relay {
     engine: Incoming,
-    idle: Pin<Box<Sleep>>,
-    idle_limit: Duration,
+    timeouts: EngineTimeouts,
+    started: Instant,
+    last_piece: Instant,
+    /// Looks at the limits now and then; arming it anew for every piece would cost more.
+    alarm: Pin<Box<Sleep>>,
     state: State,
     usage: UsageScan,
-    in_flight: InFlight,
+    engines: Arc<Engines>,
+    answered: Answered,
 }
 
 impl Relay {
-    /// Relays `engine`, giving up when it is silent for `idle_limit`. `in_flight` counts the
-    /// request until the last byte; if the relay is dropped before, the client has gone.
+    /// Relays `engine`, giving up when it exceeds the limits on silence and on the whole. `answered`
+    /// counts the request until the last byte; if the relay is dropped before, the client has gone.
     #[must_use]
-    pub fn new(engine: Incoming, idle_limit: Duration, in_flight: InFlight) -> Self {
+    pub fn new(
+        engine: Incoming,
+        timeouts: EngineTimeouts,
+        engines: Arc<Engines>,
+        answered: Answered,
+    ) -> Self {
+        let now = Instant::now();
+        let alarm = now + timeouts.idle.min(timeouts.total);
         Self {
             engine,
-            idle: Box::pin(tokio::time::sleep(idle_limit)),
-            idle_limit,
+            timeouts,
+            started: now,
+            last_piece: now,
+            alarm: Box::pin(tokio::time::sleep_until(alarm)),
             state: State::Flowing,
             usage: UsageScan::default(),
-            in_flight,
+            engines,
+            answered,
         }
     }
 
     fn broken(&mut self, error: &EngineError) -> Frame<Bytes> {
         tracing::warn!(%error, "stream broke off");
-        self.in_flight.finish(Outcome::EngineBroke, self.usage.found());
+        self.answered.counted.finish(Outcome::EngineBroke, self.usage.found());
         self.state = State::Flushing;
         Frame::data(Bytes::from_static(BROKEN_EVENT.as_bytes()))
     }
@@ -72,10 +89,7 @@ impl Relay {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers belong to the engine's framing, which ends here.
                     let Ok(piece) = frame.into_data() else { continue };
-                    self.usage.feed(&piece);
-                    let deadline = Instant::now() + self.idle_limit;
-                    self.idle.as_mut().reset(deadline);
-                    self.in_flight.piece();
+                    self.note(&piece);
                     return Poll::Ready(Some(Frame::data(piece)));
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -83,17 +97,50 @@ impl Relay {
                     return Poll::Ready(Some(self.broken(&error)));
                 }
                 Poll::Ready(None) => {
-                    self.in_flight.finish(Outcome::Complete, self.usage.found());
+                    self.answered.counted.finish(Outcome::Complete, self.usage.found());
                     self.state = State::Done;
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    ready!(self.idle.as_mut().poll(cx));
-                    let error = EngineError::Timeout(self.idle_limit);
-                    return Poll::Ready(Some(self.broken(&error)));
+                    ready!(self.alarm.as_mut().poll(cx));
+                    if let Some(limit) = self.exceeded() {
+                        let error = EngineError::Timeout(limit);
+                        return Poll::Ready(Some(self.broken(&error)));
+                    }
                 }
             }
         }
+    }
+
+    fn note(&mut self, piece: &[u8]) {
+        self.usage.feed(piece);
+        self.last_piece = Instant::now();
+        self.answered.counted.piece();
+        if let Some(engine) = self.answered.response_of {
+            // The first event names the response.
+            self.answered.response_of = None;
+            let event = piece
+                .split(|byte| *byte == b'\n')
+                .find_map(|line| response_id(line.strip_prefix(b"data:")?.trim_ascii()));
+            if let Some(id) = event {
+                self.engines.remember_response(&id, engine);
+            }
+        }
+    }
+
+    /// The limit that is exceeded; without one the alarm is set to the next that may be.
+    fn exceeded(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let limits = [
+            (self.last_piece + self.timeouts.idle, self.timeouts.idle),
+            (self.started + self.timeouts.total, self.timeouts.total),
+        ];
+        if let Some((_, limit)) = limits.iter().find(|(end, _)| *end <= now) {
+            return Some(*limit);
+        }
+        let next = limits[0].0.min(limits[1].0);
+        self.alarm.as_mut().reset(next);
+        None
     }
 }
 

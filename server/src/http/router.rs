@@ -1,57 +1,154 @@
-//! Which route is whose, and the layers over all of them: request ids, errors as JSON, and
-//! authentication on everything but the probes.
+//! Which route is whose, and what is done for every request alike: ids, rates, keys, errors as JSON,
+//! what web pages may see.
 
-use super::auth::{Access, require};
-use super::errors::ApiError;
+use super::auth::{Access, Caller, Scope, host};
+use super::cors::{self, CorsOrigins};
+use super::errors::{ApiError, ErrorCode};
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
-use super::{App, active_model, generate, proofs, status};
+use super::request_id::RequestId;
+use super::{App, active_model, generate, pass, proofs, status};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, Response, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use std::net::IpAddr;
 use std::sync::Arc;
-use tracing::Instrument;
+use tower_service::Service as _;
+use tracing::Instrument as _;
 
-/// The ids of a request.
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// All routes of the proxy, and what lies over them.
 #[derive(Debug, Clone)]
-pub struct RequestId {
-    /// Ours: fresh and unique, it becomes the engine's completion id. spec: proxy §4
-    pub fresh: HeaderValue,
+pub struct Face {
+    app: Arc<App>,
+    cors: Arc<CorsOrigins>,
+    routes: Router,
 }
 
-/// Whether a client's `Authorization` is the engine's business: not when it holds our key.
-#[derive(Debug, Clone, Copy)]
-pub struct KeepAuthorization(pub bool);
+impl Face {
+    /// The proxy's routes.
+    #[must_use]
+    pub fn new(app: Arc<App>, access: Access, cors: CorsOrigins) -> Self {
+        let routes = routes(&app, &Arc::new(access));
+        Self { app, cors: Arc::new(cors), routes }
+    }
 
-/// All routes of the proxy.
-pub fn router(app: Arc<App>, access: Access) -> Router {
-    let keep = KeepAuthorization(matches!(access, Access::Local));
-    let guarded = Router::new()
+    /// Answers one request.
+    pub async fn answer(&self, mut request: Request, peer: Option<IpAddr>) -> Response<Body> {
+        let theirs = request.headers().get(X_REQUEST_ID).cloned();
+        let origin = self.cors.allowed(request.headers());
+        let Some(id) = RequestId::fresh(request.headers()) else {
+            return self.finish(no_randomness().into_response());
+        };
+        let span = tracing::info_span!(
+            "request",
+            id = id.as_str(),
+            client_id = theirs.as_ref().and_then(|id| id.to_str().ok()),
+            trace_id = id.trace_id(),
+            method = %request.method(),
+            path = request.uri().path(),
+        );
+        let fresh = id.header().clone();
+        let preflight = if origin.is_some() { cors::preflight(&request) } else { None };
+        let mut response = match preflight {
+            Some(response) => response,
+            None => {
+                let extensions = request.extensions_mut();
+                extensions.insert(id);
+                if let Some(peer) = peer {
+                    extensions.insert(Peer(peer));
+                }
+                let mut routes = self.routes.clone();
+                // The router never fails: its error type has no value.
+                let answer = async move { routes.call(request).await.into_response() };
+                self.finish(answer.instrument(span).await)
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, theirs.unwrap_or_else(|| fresh.clone()));
+        headers.insert(X_TENSORPOW_REQUEST_ID, fresh);
+        if let Some(origin) = origin {
+            cors::allow(headers, origin);
+        }
+        response
+    }
+
+    /// Counts the errors that the proxy answers by itself.
+    fn finish(&self, response: Response<Body>) -> Response<Body> {
+        if let Some(code) = response.extensions().get::<ErrorCode>() {
+            self.app.metrics.count_rejected(code.0);
+        }
+        response
+    }
+}
+
+fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
+    let inference = Router::new()
         .route("/v1/chat/completions", post(generate::chat_completions))
         .route("/v1/completions", post(generate::completions))
         .route("/v1/responses", post(generate::responses))
-        .route("/v1/models", get(generate::models))
+        .route("/v1/responses/{id}", get(pass::response))
+        .route("/v1/responses/{id}/cancel", post(pass::cancel))
+        .route("/v1/embeddings", post(pass::embeddings))
+        .route("/v1/models", get(pass::models))
+        .route("/props", get(pass::props));
+    let proof = Router::new()
         .route("/v1/proof/keys", get(proofs::keys))
         .route("/v1/proof/stats", get(proofs::stats))
         .route("/v1/proof/status/{id}", get(proofs::status))
         .route("/v1/proof/{id}", get(proofs::proof))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
-        .merge(active_model::routes())
-        .layer(from_fn_with_state(Arc::new(access), require));
+        .merge(active_model::reading());
     let open =
         Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));
+    let guard = |routes: Router<Arc<App>>, scope: Scope| {
+        let gate = Gate { access: access.clone(), app: app.clone(), scope };
+        routes.route_layer(from_fn_with_state(Arc::new(gate), pass_gate))
+    };
     Router::new()
-        .merge(guarded)
+        .merge(guard(inference, Scope::Inference))
+        .merge(guard(proof, Scope::Proof))
+        .merge(guard(active_model::changing(), Scope::Admin))
         .merge(open)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(Extension(keep))
-        .layer(from_fn_with_state(app.clone(), count_errors))
-        .layer(from_fn(identify))
-        .with_state(app)
+        .with_state(app.clone())
+}
+
+/// What stands before the routes of one scope.
+struct Gate {
+    access: Arc<Access>,
+    app: Arc<App>,
+    scope: Scope,
+}
+
+async fn pass_gate(
+    State(gate): State<Arc<Gate>>,
+    peer: Option<Extension<Peer>>,
+    mut request: Request,
+    next: Next,
+) -> Response<Body> {
+    // The proxy's own requests, such as those of MCP clients, come with their caller.
+    if request.extensions().get::<Caller>().is_none() {
+        let checked = gate.access.check(request.headers(), host(&request), gate.scope);
+        let counted = checked.and_then(|caller| {
+            let address = peer.map(|Extension(Peer(address))| address);
+            gate.app.limiter.count(caller.key.as_ref(), address)?;
+            Ok(caller)
+        });
+        match counted {
+            Ok(caller) => request.extensions_mut().insert(caller),
+            Err(error) => return error.into_response(),
+        };
+    }
+    next.run(request).await
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
@@ -66,44 +163,10 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     )
 }
 
-/// Gives every request a fresh id. A client's own is echoed and logged, never passed on.
-async fn identify(mut request: Request, next: Next) -> Response {
-    let theirs = request.headers().get(X_REQUEST_ID).cloned();
-    let Some(fresh) = fresh_id() else {
-        return ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "no_randomness",
-            "the system gives no random numbers",
-        )
-        .into_response();
-    };
-    let span = tracing::info_span!(
-        "request",
-        id = fresh.to_str().unwrap_or_default(),
-        client_id = theirs.as_ref().and_then(|id| id.to_str().ok()),
-        method = %request.method(),
-        path = request.uri().path(),
-    );
-    request.extensions_mut().insert(RequestId { fresh: fresh.clone() });
-    let mut response = next.run(request).instrument(span).await;
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, theirs.unwrap_or_else(|| fresh.clone()));
-    headers.insert(X_TENSORPOW_REQUEST_ID, fresh);
-    response
-}
-
-/// 128 random bits in hex.
-fn fresh_id() -> Option<HeaderValue> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).ok()?;
-    HeaderValue::from_str(&hex::encode(bits)).ok()
-}
-
-/// Counts the errors that the proxy answers by itself.
-async fn count_errors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    if let Some(code) = response.extensions().get::<super::errors::ErrorCode>() {
-        app.metrics.count_rejected(code.0);
-    }
-    response
+fn no_randomness() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "no_randomness",
+        "the system gives no random numbers",
+    )
 }

@@ -26,8 +26,9 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     if app.draining.load(Ordering::Relaxed) {
         reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
     }
-    if app.engine.health() != Health::Up {
-        reasons.push(json!({ "name": "engine", "detail": app.engine.health().as_str() }));
+    if app.engines.default().health() != Health::Up {
+        let detail = app.engines.default().health().as_str();
+        reasons.push(json!({ "name": "engine", "detail": detail }));
     }
     let mining = mining_reason(&app);
     let body = json!({
@@ -80,8 +81,8 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
         },
         "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
         "proxy": {
-            "target_url": app.engine.url().to_string(),
-            "engine": app.engine.health().as_str(),
+            "target_url": app.engines.default().url().to_string(),
+            "engine": app.engines.default().health().as_str(),
             "proof_version": app.context.settings().proof_version,
             "active_model": app.active_model.view(),
             "model_sync": app.registrar.report(),
@@ -119,7 +120,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         vdf_tick: snapshot.vdf().map_or(0, |vdf| i64::try_from(vdf.tick.0).unwrap_or(i64::MAX)),
         store_proofs: whole(store.proofs),
         store_bytes: whole(store.bytes),
-        engine_up: i64::from(app.engine.health() == Health::Up),
+        engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
     app.workload.refresh_metrics();
     let text = app.metrics.render(&gauges).map_err(|error| {

@@ -47,6 +47,12 @@ impl NotMined {
         }
     }
 
+    /// True when the request itself asks for it, false when mining is not possible.
+    #[must_use]
+    pub const fn is_the_clients_choice(self) -> bool {
+        matches!(self, Self::OptOut | Self::OffProfile(_))
+    }
+
     /// The request parameter behind the reason, empty for the others.
     #[must_use]
     pub const fn parameter(self) -> &'static str {

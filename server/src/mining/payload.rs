@@ -24,12 +24,36 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// The request member that holds `pow`. spec: proxy §8
+    /// The request member such an engine reads `pow` from, unless it is told otherwise.
+    /// spec: proxy §8
     #[must_use]
-    pub const fn key(self) -> &'static str {
+    pub const fn pow_key(self) -> PowKey {
         match self {
-            Self::LlamaCpp => "extra_sampling_params",
-            Self::Vllm => "vllm_xargs",
+            Self::LlamaCpp => PowKey::ExtraSamplingParams,
+            Self::Vllm => PowKey::VllmXargs,
+        }
+    }
+}
+
+/// The request member that holds `pow`. spec: proxy §8
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PowKey {
+    /// vLLM from 0.16 on.
+    VllmXargs,
+    /// Older vLLM, llama.cpp.
+    ExtraSamplingParams,
+}
+
+impl PowKey {
+    /// Both: a client's own `pow` is taken out of either.
+    pub const ALL: [Self; 2] = [Self::VllmXargs, Self::ExtraSamplingParams];
+
+    /// The member's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VllmXargs => "vllm_xargs",
+            Self::ExtraSamplingParams => "extra_sampling_params",
         }
     }
 }
@@ -41,6 +65,24 @@ pub enum PowForm {
     Object,
     /// A string, for a stock vLLM without our middleware.
     String,
+}
+
+/// How an engine wants to be told what to mine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Dialect {
+    /// Which engine it is.
+    pub kind: EngineKind,
+    /// The member that carries `pow`.
+    pub key: PowKey,
+    /// Object or string.
+    pub form: PowForm,
+}
+
+impl From<EngineKind> for Dialect {
+    /// What engines of the network understand.
+    fn from(kind: EngineKind) -> Self {
+        Self { kind, key: kind.pow_key(), form: PowForm::Object }
+    }
 }
 
 /// What a payload needs beyond job, VDF proof and model.

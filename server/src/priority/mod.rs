@@ -13,7 +13,7 @@ use ladder::{Ladder, LadderSettings, Level};
 use pressure::{Occupancy, Pressure, PressureSettings, Shortage};
 use queue::{ClientClass, Place, Queue, QueueLimits, Refused};
 use slots::{Cancel, Slots};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,8 @@ pub struct Priority {
     slots: Arc<Slots>,
     inner: Mutex<Inner>,
     preempted: AtomicU64,
+    /// Users' requests at the engine that mines.
+    beside: AtomicUsize,
 }
 
 /// What `/status` and the gauges show.
@@ -93,6 +95,7 @@ impl Priority {
             slots: Arc::default(),
             inner: Mutex::new(inner),
             preempted: AtomicU64::new(0),
+            beside: AtomicUsize::new(0),
         })
     }
 
@@ -111,19 +114,30 @@ impl Priority {
     /// Requests at the engine and at the door.
     #[must_use]
     pub fn occupancy(&self) -> Occupancy {
-        let (users, queued) = self.queue.depth();
-        Occupancy { users, queued, backfill: self.slots.active() }
+        let (_, queued) = self.queue.depth();
+        Occupancy {
+            users: self.beside.load(Ordering::Relaxed),
+            queued,
+            backfill: self.slots.active(),
+        }
     }
 
     /// Lets a user's request in, at once or when there is room, and takes backfill out of its way
-    /// when the engine is short.
+    /// when the engine is short. `beside` says that it goes to the engine that mines.
     ///
     /// # Errors
     /// [`Refused`] when there is no room in time.
-    pub async fn admit(self: &Arc<Self>, class: ClientClass) -> Result<Permit, Refused> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        class: ClientClass,
+        beside: bool,
+    ) -> Result<Permit, Refused> {
         let place = self.queue.enter(class).await?;
-        self.make_room(Instant::now());
-        Ok(Permit { priority: self.clone(), place, waits: None })
+        if beside {
+            self.beside.fetch_add(1, Ordering::Relaxed);
+            self.make_room(Instant::now());
+        }
+        Ok(Permit { priority: self.clone(), place, beside, waits: None })
     }
 
     /// Ends as much backfill as the newcomer needs: all that is beyond a known capacity, else one
@@ -228,6 +242,7 @@ impl Priority {
 pub struct Permit {
     priority: Arc<Priority>,
     place: Place,
+    beside: bool,
     waits: Option<u64>,
 }
 
@@ -240,7 +255,7 @@ impl Permit {
 
     /// A request for a stream goes to the engine now: its first byte is waited for.
     pub fn stream_sent(&mut self) {
-        if self.waits.is_none() {
+        if self.beside && self.waits.is_none() {
             self.waits = Some(self.priority.pressure.sent(Instant::now()));
         }
     }
@@ -256,6 +271,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.stream_began();
+        if self.beside {
+            self.priority.beside.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -281,9 +299,10 @@ mod tests {
         let priority = priority(Some(4));
         assert_eq!(priority.backfill_allowance(32), 4);
         let _open = backfill(&priority, 3);
-        let _first = priority.admit(ClientClass::Normal).await.unwrap();
+        let _elsewhere = priority.admit(ClientClass::Normal, false).await.unwrap();
+        let _first = priority.admit(ClientClass::Normal, true).await.unwrap();
         assert_eq!(priority.occupancy().backfill, 3, "there is room for both");
-        let _second = priority.admit(ClientClass::Normal).await.unwrap();
+        let _second = priority.admit(ClientClass::Normal, true).await.unwrap();
         assert_eq!(priority.occupancy().backfill, 2);
         assert_eq!(priority.backfill_allowance(32), 2);
         assert_eq!(priority.report().preempted, 1);
@@ -293,7 +312,7 @@ mod tests {
     async fn without_a_capacity_backfill_stays_until_a_user_waits() {
         let priority = priority(None);
         let _open = backfill(&priority, 8);
-        let mut user = priority.admit(ClientClass::Normal).await.unwrap();
+        let mut user = priority.admit(ClientClass::Normal, true).await.unwrap();
         user.stream_sent();
         priority.look(Instant::now());
         assert_eq!(priority.occupancy().backfill, 8);

@@ -235,7 +235,7 @@ impl Scene {
         let started = Instant::now();
         let patience = Duration::from_secs(self.args.patience);
         let mut said = 0;
-        while self.app.engine.health() != Health::Up {
+        while self.app.engines.default().health() != Health::Up {
             if started.elapsed() > patience {
                 return Err(QuickstartError::EngineNotReady(self.args.patience));
             }

@@ -3,16 +3,15 @@
 
 use super::child::{EngineCommand, EngineProcess};
 use super::{QuickstartArgs, QuickstartError};
-use crate::config::{DevnetArgs, ProxyArgs, ShareTarget};
-use crate::http::engine::EngineUrl;
+use crate::config::layers::Layers;
+use crate::config::{Config, ConfigError, DevnetArgs, ShareTarget};
 use crate::mining::model::ModelId;
-use crate::mining::payload::{EngineKind, PowForm};
 use crate::report::Against;
 use crate::service::{Link, Service};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use tensorpow_core::target::{CompactTarget, Normalizer, Target, share_target};
 
@@ -64,7 +63,7 @@ impl Stage {
             v3_active: args.proof_version >= 3,
         };
         let (link, chain) = Link::to_devnet(settings);
-        let config = proxy_args(args, engine_port)?.into_config()?;
+        let config = proxy_config(args, engine_port)?;
         let service = Service::start(config, Some(link)).await?;
         println!("Chain      embedded development chain, tip {}", chain.tip().hash.display());
         println!("           (each block needs a VDF proof of {} squarings)", args.vdf_ticks);
@@ -84,28 +83,19 @@ impl Stage {
     }
 }
 
-fn proxy_args(args: &QuickstartArgs, engine_port: u16) -> Result<ProxyArgs, QuickstartError> {
-    let engine: EngineUrl = format!("http://127.0.0.1:{engine_port}")
-        .parse()
-        .map_err(|error| QuickstartError::System(std::io::Error::other(error)))?;
-    Ok(ProxyArgs {
-        listen: args.listen,
-        engine,
-        engine_kind: EngineKind::LlamaCpp,
-        pow_form: PowForm::Object,
-        api_key: None,
-        engine_key: None,
-        collector: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        max_proof: 4 * 1024 * 1024,
-        max_body: 32 * 1024 * 1024,
-        engine_timeout: 600,
-        engine_idle: 120,
-        proof_ttl: 900,
-        proof_megabytes: 100,
-        share_normalizer: Normalizer::DEFAULT.0,
-        job_stale: 60,
-        min_active: 0,
-    })
+/// The proxy's settings: these alone, whatever the environment says.
+fn proxy_config(args: &QuickstartArgs, engine_port: u16) -> Result<Config, ConfigError> {
+    let set = |key: &str, value: String| (key.to_owned(), value);
+    let flags = vec![
+        set("http.listen", args.listen.to_string()),
+        set("engine.url", format!("http://127.0.0.1:{engine_port}")),
+        set("engine.kind", "llama.cpp".to_owned()),
+        set("proofs.collector", "127.0.0.1:0".to_owned()),
+        set("proofs.max_megabytes", "100".to_owned()),
+        // One prompt is shown; nothing else should run.
+        set("backfill.min_active", "0".to_owned()),
+    ];
+    Config::load(&Layers { flags, ..Layers::default() })
 }
 
 /// SHA-256 of a file, in hex.

@@ -45,6 +45,9 @@ fn fits(read: &Windows, ours: &Windows) -> bool {
 /// # Errors
 /// What the system says.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     std::fs::write(&beside, bytes)?;
@@ -59,7 +62,7 @@ mod tests {
     #[test]
     fn counts_survive_a_restart_and_a_bad_file_does_no_harm() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("slo.json");
+        let path = folder.path().join("data/slo.json");
         let now = 1_700_000_000;
         let mut slo = Slo::new(SloSettings::default());
         slo.restore(&path);

@@ -113,7 +113,10 @@ async fn nothing_runs_before_job_and_vdf_and_a_healthy_engine() {
 async fn a_stale_job_is_not_mined() {
     let engine = Engine::start(64).await;
     engine.set(|it| it.takes = |_| Duration::from_millis(50));
-    let rig = Rig::stale_after(engine, Duration::from_millis(600)).await;
+    let rig = Rig::start(engine, "llama.cpp", |config| {
+        config.limits.job_stale_after = Duration::from_millis(600);
+    })
+    .await;
     rig.job(1, 1);
     rig.vdf(1, 10);
     rig.wait_for("the floor", |rig| rig.engine.asked() >= 4).await;
@@ -161,9 +164,9 @@ async fn a_retry_carries_the_context_of_its_moment() {
         it.status = 500;
         it.takes = |_| LONG;
     });
-    let rig = Rig::mining(engine, "llama.cpp", |settings| {
-        settings.backfill.floor = 1;
-        settings.backfill.backoff = Duration::from_millis(300);
+    let rig = Rig::mining(engine, "llama.cpp", |config| {
+        config.workload.backfill.floor = 1;
+        config.workload.backfill.backoff = Duration::from_millis(300);
     })
     .await;
     rig.wait_for("a first try", |rig| rig.engine.asked() == 1).await;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 async fn proofs_are_taken_as_fast_as_without_backfill() {
     let engine = Engine::start(256).await;
     engine.set(|it| it.takes = |_| Duration::from_millis(20));
-    let rig = Rig::mining(engine, "llama.cpp", |settings| {
-        settings.backfill.floor = 32;
-        settings.backfill.spawns_per_second = 1_000.0;
+    let rig = Rig::mining(engine, "llama.cpp", |config| {
+        config.workload.backfill.floor = 32;
+        config.workload.backfill.spawns_per_second = 1_000.0;
     })
     .await;
     rig.wait_for("a busy engine", |rig| rig.engine.completed() > 50).await;

@@ -16,6 +16,7 @@ use tensorpow_core::header::HeaderFields;
 use tensorpow_core::target::{CompactTarget, Difficulty, Normalizer};
 use tensorpow_core::units::{BlockHash, HeaderPrefix, MerkleRoot, Tick, VdfBlob};
 use tensorpow_server::backfill::BackfillSettings;
+use tensorpow_server::breaker::Breaker;
 use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::DevChain;
 use tensorpow_server::http::App;
@@ -23,7 +24,6 @@ use tensorpow_server::mining::job::{Job, JobSource, JobUpdate};
 use tensorpow_server::mining::model::{ModelRecord, Models};
 use tensorpow_server::mining::vdf::VdfState;
 use tensorpow_server::service::{Link, Service};
-use tensorpow_server::workload::WorkloadSettings;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -36,9 +36,10 @@ struct Flags {
     proxy: ProxyArgs,
 }
 
-/// A configuration on free ports with fast backfill.
+/// A configuration on free ports with fast backfill; the environment of whoever runs the tests has
+/// no say.
 fn config(engine: &Engine, kind: &str) -> Config {
-    let mut args = Flags::parse_from([
+    let args = Flags::parse_from([
         "x",
         "--listen",
         "127.0.0.1:0",
@@ -46,14 +47,11 @@ fn config(engine: &Engine, kind: &str) -> Config {
         "127.0.0.1:0",
         "--engine",
         &engine.url,
-        "--engine-kind",
-        kind,
         "--engine-key",
         "engine-key",
-    ])
-    .proxy;
-    args.api_key = None;
-    let mut config = args.into_config().unwrap();
+    ]);
+    let layers = args.proxy.into_layers(&[("engine.kind", kind)], Vec::new()).unwrap();
+    let mut config = Config::load(&layers).unwrap();
     config.workload.backfill = BackfillSettings {
         floor: 4,
         monitor: Duration::from_millis(50),
@@ -94,21 +92,10 @@ impl Rig {
     pub(crate) async fn start(
         engine: Arc<Engine>,
         kind: &str,
-        change: impl FnOnce(&mut WorkloadSettings),
+        change: impl FnOnce(&mut Config),
     ) -> Self {
         let mut config = config(&engine, kind);
-        change(&mut config.workload);
-        Self::with(engine, config).await
-    }
-
-    /// A proxy that takes a job for stale after so long.
-    pub(crate) async fn stale_after(engine: Arc<Engine>, limit: Duration) -> Self {
-        let mut config = config(&engine, "llama.cpp");
-        config.limits.job_stale_after = limit;
-        Self::with(engine, config).await
-    }
-
-    async fn with(engine: Arc<Engine>, config: Config) -> Self {
+        change(&mut config);
         let (updates, source) = mpsc::unbounded_channel();
         let service = Service::start(config, Some(link(source))).await.unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -119,7 +106,7 @@ impl Rig {
         });
         let rig = Self { engine, app, collector, address, updates, stop, service };
         rig.wait_for("a healthy engine", |rig| {
-            rig.app.engine.health() == tensorpow_server::http::engine::Health::Up
+            rig.app.engines.default().health() == tensorpow_server::http::engine::Health::Up
         })
         .await;
         rig
@@ -129,12 +116,17 @@ impl Rig {
     pub(crate) async fn mining(
         engine: Arc<Engine>,
         kind: &str,
-        change: impl FnOnce(&mut WorkloadSettings),
+        change: impl FnOnce(&mut Config),
     ) -> Self {
         let rig = Self::start(engine, kind, change).await;
         rig.job(1, 1);
         rig.vdf(1, 10);
         rig
+    }
+
+    /// The breaker of users' requests.
+    pub(crate) fn users(&self) -> &Arc<Breaker> {
+        self.app.engines.default().breaker()
     }
 
     /// A template on a parent.

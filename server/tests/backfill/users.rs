@@ -72,10 +72,10 @@ async fn users_beside_room_cost_no_backfill() {
 async fn a_queue_is_bounded_and_says_when_to_come_back() {
     let engine = Engine::start(64).await;
     engine.set(|it| it.user_takes = Duration::from_millis(1_500));
-    let rig = Rig::start(engine, "llama.cpp", |settings| {
-        settings.priority.queue.at_a_time = 1;
-        settings.priority.queue.waiting = 1;
-        settings.priority.queue.deadline = Duration::from_millis(500);
+    let rig = Rig::start(engine, "llama.cpp", |config| {
+        config.workload.priority.queue.at_a_time = 1;
+        config.workload.priority.queue.waiting = 1;
+        config.workload.priority.queue.deadline = Duration::from_millis(500);
     })
     .await;
     let rig = Arc::new(rig);
@@ -103,8 +103,8 @@ async fn a_queue_is_bounded_and_says_when_to_come_back() {
 async fn a_breaker_opens_for_backfill_alone_and_heals_by_a_trial() {
     let engine = Engine::start(64).await;
     engine.set(|it| it.status = 500);
-    let rig = Rig::mining(engine, "llama.cpp", |settings| {
-        settings.backfill.breaker.open_for = Duration::from_millis(600);
+    let rig = Rig::mining(engine, "llama.cpp", |config| {
+        config.workload.backfill.breaker.open_for = Duration::from_millis(600);
     })
     .await;
     let breaker = rig.app.workload.backfill.as_ref().unwrap().breaker().clone();
@@ -114,7 +114,7 @@ async fn a_breaker_opens_for_backfill_alone_and_heals_by_a_trial() {
     tokio::time::sleep(Duration::from_millis(150)).await;
     let asked = rig.engine.asked();
     assert!((5..=12).contains(&asked), "{asked} requests before it opened");
-    assert_eq!(rig.app.workload.breaker.state(), BreakerState::Closed, "users are not refused");
+    assert_eq!(rig.users().state(), BreakerState::Closed, "users are not refused");
     let status = rig.status().await;
     assert_eq!(status["proxy"]["breakers"]["backfill"], "open");
     assert!(rig.metrics().await.contains("tensorpow_breaker_state{breaker=\"backfill\"} 2"));
@@ -138,8 +138,8 @@ async fn a_breaker_opens_for_backfill_alone_and_heals_by_a_trial() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_a_broken_engine_are_told_at_once_until_a_trial_succeeds() {
     let engine = Engine::start(64).await;
-    let rig = Rig::start(engine, "llama.cpp", |settings| {
-        settings.breaker.open_for = Duration::from_millis(500);
+    let rig = Rig::start(engine, "llama.cpp", |config| {
+        config.engine.breaker.open_for = Duration::from_millis(500);
     })
     .await;
     rig.engine.set_broken(true);
@@ -153,7 +153,7 @@ async fn users_of_a_broken_engine_are_told_at_once_until_a_trial_succeeds() {
     rig.engine.set_broken(false);
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(rig.ask().await.0, 200, "the trial");
-    assert_eq!(rig.app.workload.breaker.state(), BreakerState::Closed);
+    assert_eq!(rig.users().state(), BreakerState::Closed);
     let budgets = rig.app.metrics.busy().budgets();
     let hour = budgets.iter().find(|budget| budget.objective.as_str() == "availability").unwrap();
     assert_eq!((hour.requests, hour.bad), (7, 6));
@@ -163,9 +163,9 @@ async fn users_of_a_broken_engine_are_told_at_once_until_a_trial_succeeds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_engine_is_used_without_refusing_anybody() {
     let engine = Engine::start(64).await;
-    let rig = Rig::start(engine, "llama.cpp", |settings| {
-        settings.breaker.open_for = Duration::from_secs(600);
-        settings.breaker.open_at_most = Duration::from_secs(600);
+    let rig = Rig::start(engine, "llama.cpp", |config| {
+        config.engine.breaker.open_for = Duration::from_secs(600);
+        config.engine.breaker.open_at_most = Duration::from_secs(600);
     })
     .await;
     // The proxy has seen it healthy once before.
@@ -178,10 +178,10 @@ async fn a_restarted_engine_is_used_without_refusing_anybody() {
     let healthy = |rig: &Rig| rig.app.workload.backfill.as_ref().unwrap().engine().is_healthy();
     rig.wait_for("a bad probe", |rig| !healthy(rig)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(rig.app.workload.breaker.state(), BreakerState::Open);
+    assert_eq!(rig.users().state(), BreakerState::Open);
     rig.engine.set_broken(false);
     rig.engine.set_healthy(true);
-    let closed = |rig: &Rig| rig.app.workload.breaker.state() == BreakerState::Closed;
+    let closed = |rig: &Rig| rig.users().state() == BreakerState::Closed;
     rig.wait_for("a closed breaker", closed).await;
     assert_eq!(rig.ask().await.0, 200);
 }

@@ -11,15 +11,17 @@ use tensorpow_core::target::{Difficulty, Normalizer, parse_base_share_target};
 use tensorpow_core::units::{HeaderPrefix, Tick, VdfBlob};
 use tensorpow_server::backfill::BackfillSettings;
 use tensorpow_server::backfill::engine::{MiningEngine, Reply};
+use tensorpow_server::backfill::gate::Gate;
+use tensorpow_server::backfill::pool::Backfill;
+use tensorpow_server::breaker::BreakerState;
 use tensorpow_server::http::engine::EngineError;
 use tensorpow_server::metrics::Metrics;
 use tensorpow_server::mining::context::ContextCell;
 use tensorpow_server::mining::job::{Job, JobUpdate};
 use tensorpow_server::mining::model::{ModelRecord, Models};
-use tensorpow_server::mining::payload::{EngineKind, PayloadSettings, PowForm};
+use tensorpow_server::mining::payload::{Dialect, EngineKind, PayloadSettings, PowForm};
 use tensorpow_server::mining::vdf::VdfState;
-use tensorpow_server::workload::{BackfillParts, Workload, WorkloadSettings};
-use tokio::task::JoinSet;
+use tensorpow_server::priority::{Priority, PrioritySettings};
 
 /// Where the specification replaces what the reference sent. spec: proxy §14.3, §21.2
 const OVERRIDES: [(&str, &str); 3] = [
@@ -37,12 +39,12 @@ struct Recorder {
 
 #[async_trait]
 impl MiningEngine for Recorder {
-    fn kind(&self) -> EngineKind {
-        self.kind
+    fn dialect(&self) -> Dialect {
+        self.kind.into()
     }
 
-    fn form(&self) -> PowForm {
-        PowForm::Object
+    fn users(&self) -> BreakerState {
+        BreakerState::Closed
     }
 
     fn is_healthy(&self) -> bool {
@@ -134,7 +136,7 @@ fn context(case: &Value, registry: &Value) -> ContextCell {
     context
 }
 
-fn settings(env: &Value) -> WorkloadSettings {
+fn settings(env: &Value) -> BackfillSettings {
     let mut backfill = BackfillSettings {
         floor: 1,
         poll: Duration::from_millis(1),
@@ -147,18 +149,17 @@ fn settings(env: &Value) -> WorkloadSettings {
     if text(env, "MINING_DISABLE_THINKING") == "false" {
         backfill.prompts.directive = None;
     }
-    WorkloadSettings { backfill, ..WorkloadSettings::default() }
+    backfill
 }
 
 /// One request through the pool: what was sent, and the totals behind it.
 async fn one_request(case: &Value, registry: &Value) -> (Vec<(Method, String, Bytes)>, Value) {
     let engine = Arc::new(Recorder { kind: kind(&case["env"]), requests: Mutex::default() });
     let metrics = Arc::new(Metrics::new());
-    let parts = BackfillParts { engine: engine.clone(), stale_after: Duration::from_secs(60) };
-    let context = Arc::new(context(case, registry));
-    let settings = settings(&case["env"]);
-    let workload = Workload::new(settings, context, metrics.clone(), Some(parts), Vec::new());
-    let workload = Arc::new(workload.unwrap());
+    let gate = Gate::new(Arc::new(context(case, registry)), Some(Duration::from_secs(60)));
+    let priority = Priority::new(PrioritySettings::default());
+    let (settings, metrics_of_pool) = (settings(&case["env"]), metrics.clone());
+    let pool = Backfill::new(settings, engine.clone(), gate, priority, metrics_of_pool).unwrap();
     let done = {
         let metrics = metrics.clone();
         async move {
@@ -167,10 +168,7 @@ async fn one_request(case: &Value, registry: &Value) -> (Vec<(Method, String, By
             }
         }
     };
-    // A poll may come before the totals are looked at; the first requests are the ones compared.
-    let mut tasks = JoinSet::new();
-    let pool = workload.spawn(tensorpow_server::watchdog::Actions::default(), done, &mut tasks);
-    tokio::time::timeout(Duration::from_secs(30), pool).await.expect("a request in time").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), pool.run(done)).await.expect("in time");
     let requests = std::mem::take(&mut *engine.requests.lock().unwrap());
     let totals = metrics.busy().throughput().1;
     let each = totals.completions.max(1);
@@ -272,7 +270,7 @@ fn compare(case: &Value, sent: &[(Method, String, Bytes)], totals: &Value) {
         for key in ["model", "temperature", "top_k", "top_p", "repetition_penalty"] {
             assert_eq!(ours[key], wanted[key], "{name}: {key}");
         }
-        assert_eq!(ours[kind.key()], wanted[kind.key()], "{name}");
+        assert_eq!(ours[kind.pow_key().as_str()], wanted[kind.pow_key().as_str()], "{name}");
     } else {
         assert_eq!(path, text(&expected[0], "path"), "{name}");
         assert_eq!(ours, wanted, "{name}");

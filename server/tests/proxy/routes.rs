@@ -10,7 +10,7 @@ const REPLY: Script =
     Script::Json(200, r#"{"id":"c","usage":{"prompt_tokens":3,"completion_tokens":5}}"#);
 
 async fn up(worker: &Worker) {
-    wait_for("the engine to be up", || worker.app.engine.health() == Health::Up).await;
+    wait_for("the engine to be up", || worker.app.engines.default().health() == Health::Up).await;
 }
 
 #[tokio::test]
@@ -32,7 +32,8 @@ async fn readiness_is_about_the_engine() {
     let engine = crate::engine::MockEngine::start(REPLY).await;
     let config = crate::worker::config("http://127.0.0.1:9", &[]);
     let worker = Worker::start(engine, config, None).await;
-    wait_for("the engine to be down", || worker.app.engine.health() == Health::Down).await;
+    wait_for("the engine to be down", || worker.app.engines.default().health() == Health::Down)
+        .await;
     let ready = worker.get("/ready").await;
     assert_eq!(ready.status, 503);
     assert_eq!(ready.json()["reasons"][0]["name"], "engine");

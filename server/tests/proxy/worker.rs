@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorpow_server::collector::Judged;
-use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
+use tensorpow_server::config::{Config, ConfigError, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::{ChainSettings, DevChain};
 use tensorpow_server::http::App;
 use tensorpow_server::service::{Link, Service};
@@ -37,17 +37,25 @@ struct ChainFlags {
     chain: DevnetArgs,
 }
 
-/// A configuration on free ports. Flags win over the environment of whoever runs the tests.
+/// A configuration on free ports, of these flags alone: the environment of whoever runs the tests
+/// has no say.
 pub(crate) fn config(engine: &str, flags: &[&str]) -> Config {
+    try_config(engine, flags, &[]).unwrap()
+}
+
+/// The same with an environment.
+pub(crate) fn try_config(
+    engine: &str,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
     let fixed = ["x", "--listen", "127.0.0.1:0", "--collector", "127.0.0.1:0", "--engine", engine];
-    let mut args = Flags::parse_from(fixed.iter().chain(flags)).proxy;
-    if !flags.contains(&"--api-key") {
-        args.api_key = None;
-    }
-    if !flags.contains(&"--engine-key") {
-        args.engine_key = None;
-    }
-    args.into_config().unwrap()
+    let args = Flags::parse_from(fixed.iter().chain(flags)).proxy;
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment = environment.iter().map(owned).collect();
+    // Backfill has tests of its own; here it would only be in the way.
+    let command = [("engine.kind", "llama.cpp"), ("backfill.min_active", "0")];
+    Config::load(&args.into_layers(&command, environment)?)
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {

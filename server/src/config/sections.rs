@@ -1,0 +1,436 @@
+//! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
+//! A variable of the reference that no longer decides anything stands in [`super::names`].
+
+use super::section::sections;
+use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
+use super::workload_sections::{
+    AutoscaleSection, BreakerSection, EconomicsSection, PrioritySection, PromptsSection,
+    SloSection, WatchdogSection,
+};
+use crate::http::engine::EngineUrl;
+use crate::mining::network::Network;
+use crate::mining::payload::{EngineKind, PowForm};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+sections! {
+    /// The HTTP face.
+    HttpSection "http" {
+        /// Address and port of the OpenAI API; goes before `http.host` and `http.port` of the same or a lower layer. Anything but loopback needs API keys
+        listen: Option<SocketAddr> = "" [TENSORPOW_LISTEN] --listen;
+        /// Address of the OpenAI API
+        host: String = "127.0.0.1" [HTTP_HOST];
+        /// Port of the OpenAI API
+        port: u16 = "8080" [HTTP_PORT];
+        /// No HTTP face at all: a broker worker that is reached through the broker only
+        disabled: bool = "false" [DISABLE_HTTP_SERVER];
+        /// Certificate chain (PEM) for HTTPS; needs `http.tls_key`
+        tls_cert: Option<PathBuf> = "" [TENSORPOW_TLS_CERT] --tls-cert;
+        /// Private key (PEM) of the certificate
+        tls_key: Option<PathBuf> = "" [TENSORPOW_TLS_KEY] --tls-key;
+        /// Web origins that may call from a browser, separated by commas; empty is none
+        cors_origins: Vec<String> = "" [TENSORPOW_CORS_ORIGINS];
+        /// Largest request body in bytes
+        max_body: usize = "33554432" [TENSORPOW_MAX_BODY] --max-body;
+        /// Largest request head in bytes
+        max_head: usize = "65536" [TENSORPOW_MAX_HEAD];
+        /// Time a client has to send a request's head; also how long an idle connection is kept
+        head_timeout: Duration = "30" [TENSORPOW_HEAD_TIMEOUT];
+        /// Time a client has to send a request's body
+        body_timeout: Duration = "60" [TENSORPOW_BODY_TIMEOUT];
+        /// Connections at a time; further ones wait in the kernel's queue
+        max_connections: usize = "8192" [TENSORPOW_MAX_CONNECTIONS];
+        /// Time the last requests get on shutdown
+        drain: Duration = "20" [TENSORPOW_DRAIN];
+    }
+
+    /// Who may call.
+    KeysSection "keys" {
+        /// Key that opens every route
+        all: Option<Secret> = "" [TENSORPOW_API_KEY] --api-key;
+        /// Key for the OpenAI routes
+        inference: Option<Secret> = "" [TENSORPOW_INFERENCE_KEY];
+        /// Key for proofs, status and metrics
+        proof: Option<Secret> = "" [TENSORPOW_PROOF_KEY];
+        /// Key for what changes the worker: the active model
+        admin: Option<Secret> = "" [TENSORPOW_ADMIN_KEY];
+        /// File of generated keys; by default `keys.toml` in the data folder
+        file: Option<PathBuf> = "" [TENSORPOW_KEYS_FILE];
+    }
+
+    /// How much one client may ask for.
+    LimitsSection "limits" {
+        /// Requests a second with one key; 0 is no limit
+        per_key: u32 = "0" [TENSORPOW_RATE_PER_KEY];
+        /// Requests a second from one address; 0 is no limit
+        per_address: u32 = "0" [TENSORPOW_RATE_PER_ADDRESS];
+        /// Requests beyond the rate that are let through at once, in seconds of the rate
+        burst: Duration = "2" [TENSORPOW_RATE_BURST];
+        /// Generation requests at the engines; further ones wait (`priority.queue`) or are answered 503 with Retry-After
+        concurrency: usize = "4096" [TENSORPOW_MAX_CONCURRENT];
+        /// Generation requests in flight of one key, or of one address without keys; 0 is no limit
+        concurrency_per_client: usize = "0" [TENSORPOW_CONCURRENCY_PER_CLIENT];
+    }
+
+    /// The inference engines.
+    EngineSection "engine" {
+        /// URL of the engine for every model without a route; a path is dropped
+        url: EngineUrl = "http://127.0.0.1:8000" [TARGET_URL] --engine;
+        /// Engines of single models; by default the second engine of `engine.dual`
+        routes: ModelRoutes = "" [MODEL_ROUTES] --route;
+        /// The proxy's own key towards the engines
+        api_key: Option<Secret> = "" [API_KEY] --engine-key;
+        /// Which engine it is; by default what `engine.llama_cpp` says
+        kind: Option<EngineKind> = "" [TENSORPOW_ENGINE_KIND] --engine-kind;
+        /// The engine is llama.cpp, not vLLM
+        llama_cpp: bool = "false" [LLAMA_CPP];
+        /// The member that carries `pow` is `vllm_xargs`, not `extra_sampling_params`; by default so for vLLM. false for vLLM before 0.16
+        use_vllm_xargs: Option<bool> = "" [USE_VLLM_XARGS];
+        /// Form of `pow`; `string` is for a stock vLLM without our middleware
+        pow_form: PowForm = "object" [TENSORPOW_POW_FORM] --pow-form;
+        /// Limit on connecting to an engine
+        connect_timeout: Duration = "5" [TENSORPOW_ENGINE_CONNECT];
+        /// Limit on an answer's first byte: the whole generation for a request that does not stream
+        first_byte_timeout: Duration = "600" [TENSORPOW_ENGINE_TIMEOUT] --engine-timeout;
+        /// How long an engine may be silent in the middle of an answer
+        idle_timeout: Duration = "120" [TENSORPOW_ENGINE_IDLE] --engine-idle;
+        /// Limit on a whole answer
+        total_timeout: Duration = "3600" [TENSORPOW_ENGINE_TOTAL];
+        /// Idle connections kept for users, an engine
+        pool: usize = "256" [TENSORPOW_ENGINE_POOL];
+        /// Keep generating for the proof when a client goes away in the middle of a mined request
+        finish_for_proof: bool = "false" [TENSORPOW_FINISH_FOR_PROOF];
+        /// A second engine on this machine serves the mining model
+        dual: bool = "false" [MINING_VLLM_ENABLED];
+        /// Port of the second engine
+        dual_port: u16 = "8001" [MINING_VLLM_PORT];
+        /// Mining model of the second engine; becomes `mining.model_name`
+        dual_model_name: String = "Qwen/Qwen3-8B" [MINING_MODEL_NAME];
+        /// Its commit; becomes `mining.model_commit`
+        dual_model_commit: String = "" [MINING_MODEL_COMMIT];
+    }
+
+    /// What is mined.
+    MiningSection "mining" {
+        /// Where jobs come from: `broker`, or anything else for a node of one's own
+        worker_mode: String = "standalone" [WORKER_MODE];
+        /// false in broker mode: inference only
+        enabled: bool = "true" [MINING_ENABLED];
+        /// Outside broker mode: no registry, offline tests only; in it: the registry comes from the broker alone
+        standalone: bool = "false" [STANDALONE_MODE];
+        /// Name of the mined model; empty mines every registered model
+        model_name: String = "" [LOCAL_MODEL_NAME, MODEL_NAME];
+        /// Its registered commit; name and commit pin the model together
+        model_commit: String = "" [MODEL_HASH, MODEL_COMMIT];
+        /// Network the proofs are for
+        network: Network = "tensor" [TENSORPOW_NETWORK, CHAIN_NAME] --network;
+        /// Proof version, 1 to 3; by default the network's: 3 on tensor, 2 elsewhere
+        proof_version: Option<u32> = "" [POW_PROOF_VERSION];
+        /// Scales share targets to a model's difficulty; 0 switches shares off
+        share_normalizer: u64 = "1000000" [MODEL_DIFFICULTY_NORMALIZER] --share-normalizer;
+        /// A job older than this is not mined on; requests are served all the same
+        stale_after: Duration = "60" [MINING_STALE_THRESHOLD_SECONDS] --job-stale;
+        /// Mean of the pause after a solution; 0 is none
+        cooldown: Duration = "0" [MINING_SOLUTION_COOLDOWN_SEC];
+        /// Compact target before the first job
+        base_nbits: Bits = "536990216" [BASE_NBITS];
+        /// Answer 503 with Retry-After instead of serving a request of the mining model unmined
+        strict: bool = "false" [TENSORPOW_STRICT_MINING] --strict-mining;
+    }
+
+    /// The link to a node.
+    NodeSection "node" {
+        /// Port the node pushes its jobs to
+        job_port: u16 = "6000" [ZMQ_PULL_PORT];
+        /// Address the job socket binds
+        job_host: String = "127.0.0.1" [TENSORPOW_JOB_HOST];
+        /// Milliseconds without a job after which that is reported
+        receive_timeout_ms: u64 = "6000000" [ZMQ_RECV_TIMEOUT_MS];
+        /// Where solutions are pushed to, tcp://host:port; empty forwards none
+        results: String = "" [TENSORPOW_NODE_RESULTS];
+    }
+
+    /// The VDF prover.
+    VdfSection "vdf" {
+        /// Bits of the discriminant
+        discriminant_size: u32 = "1024" [VDF_DISCRIMINANT_SIZE];
+        /// Squarings between two proofs
+        checkpoint_size: u32 = "32768" [VDF_CHECKPOINT_SIZE];
+        /// How often a finished proof is looked for
+        update_interval: Duration = "0.1" [VDF_UPDATE_INTERVAL];
+        /// Squarings a block at most
+        max_iterations: u64 = "3000000000" [VDF_MAX_ITERS];
+    }
+
+    /// The chain's model registry.
+    RegistrySection "registry" {
+        /// URL of the node's model API
+        url: String = "http://localhost:8050" [MODEL_API_URL];
+        /// Its key
+        api_key: Option<Secret> = "" [MODEL_API_KEY];
+        /// Send the key
+        require_auth: bool = "false" [MODEL_REQUIRE_AUTH];
+        /// Attempts a load
+        retry_attempts: u32 = "3" [MODEL_RETRY_ATTEMPTS];
+        /// Wait after the first failed attempt; grows with each
+        retry_backoff: Duration = "1.0" [MODEL_RETRY_BACKOFF];
+        /// Time between two loads
+        poll_interval: Duration = "300" [MODEL_POLL_INTERVAL];
+        /// The one model of `mining.standalone` outside broker mode
+        local_model_name: String = "" [LOCAL_MODEL_NAME];
+    }
+
+    /// The active model and its switch.
+    SwitchSection "switch" {
+        /// Where the active model is remembered
+        state_path: PathBuf = "/data/miner_runtime_model_state.json" [MINER_RUNTIME_MODEL_STATE_PATH];
+        /// The engine's supervisor switches the engine's model
+        enabled: bool = "false" [BACKEND_MODEL_SWITCH_ENABLED];
+        /// URL of the supervisor
+        control_url: String = "" [BACKEND_CONTROL_URL];
+        /// Its key; by default the engine's
+        control_api_key: Option<Secret> = "" [BACKEND_CONTROL_API_KEY, API_KEY];
+        /// Limit on a switch
+        timeout: Duration = "90" [BACKEND_SWITCH_TIMEOUT_SEC];
+        /// Pause of mining around a forced switch
+        suppress: Duration = "3" [MODEL_SWITCH_FORCE_SUPPRESS_SEC];
+    }
+
+    /// Backfill.
+    BackfillSection "backfill" {
+        /// Requests kept running; 0 switches backfill off
+        min_active: usize = "32" [MIN_ACTIVE_REQUESTS];
+        /// How often that is looked after
+        monitor_interval: Duration = "1.0" [MONITOR_INTERVAL];
+        /// Limit on one backfill request
+        request_timeout: Duration = "300" [DUMMY_REQUEST_TIMEOUT];
+        /// Attempts a backfill request
+        retry_attempts: u32 = "10" [DUMMY_RETRY_ATTEMPTS];
+        /// Wait after the first failed attempt; doubles with each
+        retry_backoff: Duration = "1.0" [DUMMY_RETRY_BACKOFF];
+        /// Append the directive that switches thinking off
+        disable_thinking: bool = "true" [MINING_DISABLE_THINKING];
+        /// The directive
+        no_think_directive: String = "/no_think" [MINING_NO_THINK_DIRECTIVE];
+        /// Tokens of a backfill request, a multiple of the 256 of a proof window
+        tokens: u32 = "256" [TENSORPOW_BACKFILL_TOKENS];
+        /// How often a response that runs in the background is looked at
+        poll_interval: Duration = "0.5" [TENSORPOW_BACKFILL_POLL];
+        /// A pool that fills from empty is spread over this time
+        jitter: Duration = "0.25" [TENSORPOW_BACKFILL_JITTER];
+        /// Most new backfill requests a second
+        spawn_rate: f64 = "100" [TENSORPOW_BACKFILL_SPAWN_RATE];
+        /// Accepted for old environment files: users always go before backfill
+        priority: bool = "true" [PRIORITY_MODE];
+    }
+
+    /// Proofs.
+    ProofsSection "proofs" {
+        /// Address where engines push their proofs (ZeroMQ PULL, loopback only); goes before `proofs.collector_port`
+        collector: Option<SocketAddr> = "" [TENSORPOW_COLLECTOR] --collector;
+        /// Port on loopback where engines push their proofs
+        collector_port: u16 = "7002" [PROOF_COLLECTOR_PORT];
+        /// Largest proof message in bytes
+        max_proof: usize = "4194304" [TENSORPOW_MAX_PROOF] --max-proof;
+        /// The proof routes answer
+        enabled: bool = "true" [PROOF_CACHE_ENABLED];
+        /// How long proofs are kept
+        ttl: Duration = "900" [PROOF_CACHE_TTL_SECONDS] --proof-ttl;
+        /// Megabytes of proofs kept, at least 1
+        max_megabytes: usize = "500" [PROOF_CACHE_MAX_SIZE_MB] --proof-megabytes;
+    }
+
+    /// The MCP server.
+    McpSection "mcp" {
+        /// Run it
+        enabled: bool = "false" [MCP_MODE] --mcp;
+        /// Its address, loopback only; the path is /mcp
+        listen: SocketAddr = "127.0.0.1:8090" [TENSORPOW_MCP_LISTEN] --mcp-listen;
+    }
+
+    /// Logs.
+    LogSection "log" {
+        /// Lines below it are not logged
+        level: LogLevel = "info" [LOG_LEVEL];
+        /// text or json
+        format: LogFormat = "text" [TENSORPOW_LOG_FORMAT] --log-format;
+        /// A filter by module, for example `tensorpow_server::http=debug`; goes before the level
+        filter: String = "" [TENSORPOW_LOG];
+    }
+
+    /// Files of the worker.
+    DataSection "data" {
+        /// Folder of generated keys and proofs; by default `$XDG_DATA_HOME/tensorpow`
+        dir: Option<PathBuf> = "" [TENSORPOW_DATA_DIR] --data-dir;
+    }
+
+    /// The broker link.
+    BrokerSection "broker" {
+        /// WebSocket URL of the broker
+        url: String = "ws://localhost:8003/v1/ws" [BROKER_WS_URL];
+        /// The provider's token
+        jwt: Option<Secret> = "" [PROVIDER_JWT_TOKEN];
+        /// The worker's own token
+        worker_token: Option<Secret> = "" [X_WORKER_TOKEN];
+        /// Name of this worker; empty lets the broker choose
+        worker_id: String = "" [WORKER_ID];
+        /// Concurrent jobs to advertise
+        capacity: u32 = "4" [WORKER_CAPACITY];
+        /// Advertised architecture
+        compute_type: String = "nvidia-8.6" [COMPUTE_TYPE];
+        /// Advertised card
+        gpu_model: String = "A100-80GB" [GPU_MODEL];
+        /// Advertised memory in GB
+        gpu_memory_gb: u32 = "80" [GPU_MEMORY_GB];
+        /// Advertised region
+        region: String = "us-west-2" [WORKER_REGION];
+        /// Advertised context window; by default what the engine says
+        max_context_window: Option<u32> = "" [MAX_CONTEXT_WINDOW];
+        /// Advertised tokens an answer
+        max_output_tokens: u32 = "8192" [MAX_OUTPUT_TOKENS];
+        /// Secret of the broker's challenge
+        challenge_secret: Option<Secret> = "" [CHALLENGE_SECRET];
+        /// Advertised modes
+        supported_modes: Vec<String> = "plaintext,confidential" [WORKER_SUPPORTED_MODES];
+        /// Networks to mine for; an empty list gets no mining work
+        networks: Vec<String> = "" [MINING_NETWORKS];
+        /// Mining jobs at a time
+        max_parallel: u32 = "1" [MINING_MAX_PARALLEL];
+        /// Limit on sending a heartbeat
+        heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
+    }
+}
+
+/// All sections.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The HTTP face.
+    pub http: HttpSection,
+    /// Who may call.
+    pub keys: KeysSection,
+    /// How much one client may ask for.
+    pub limits: LimitsSection,
+    /// The inference engines.
+    pub engine: EngineSection,
+    /// What is mined.
+    pub mining: MiningSection,
+    /// The link to a node.
+    pub node: NodeSection,
+    /// The VDF prover.
+    pub vdf: VdfSection,
+    /// The model registry.
+    pub registry: RegistrySection,
+    /// The active model.
+    pub switch: SwitchSection,
+    /// Backfill.
+    pub backfill: BackfillSection,
+    /// The prompts of backfill.
+    pub prompts: PromptsSection,
+    /// Users before backfill.
+    pub priority: PrioritySection,
+    /// Breakers.
+    pub breaker: BreakerSection,
+    /// Watchdogs.
+    pub watchdog: WatchdogSection,
+    /// What users are promised.
+    pub slo: SloSection,
+    /// Prices.
+    pub economics: EconomicsSection,
+    /// The recommended number of engines.
+    pub autoscale: AutoscaleSection,
+    /// Proofs.
+    pub proofs: ProofsSection,
+    /// The MCP server.
+    pub mcp: McpSection,
+    /// Logs.
+    pub log: LogSection,
+    /// Files.
+    pub data: DataSection,
+    /// The broker link.
+    pub broker: BrokerSection,
+}
+
+impl Settings {
+    /// The settings of every section, in the order of the documentation.
+    pub const SECTIONS: &'static [&'static [super::section::Setting]] = &[
+        HttpSection::SETTINGS,
+        KeysSection::SETTINGS,
+        LimitsSection::SETTINGS,
+        EngineSection::SETTINGS,
+        MiningSection::SETTINGS,
+        NodeSection::SETTINGS,
+        VdfSection::SETTINGS,
+        RegistrySection::SETTINGS,
+        SwitchSection::SETTINGS,
+        BackfillSection::SETTINGS,
+        PromptsSection::SETTINGS,
+        PrioritySection::SETTINGS,
+        BreakerSection::SETTINGS,
+        WatchdogSection::SETTINGS,
+        SloSection::SETTINGS,
+        EconomicsSection::SETTINGS,
+        AutoscaleSection::SETTINGS,
+        ProofsSection::SETTINGS,
+        McpSection::SETTINGS,
+        LogSection::SETTINGS,
+        DataSection::SETTINGS,
+        BrokerSection::SETTINGS,
+    ];
+
+    /// Every setting.
+    pub fn all() -> impl Iterator<Item = &'static super::section::Setting> {
+        Self::SECTIONS.iter().copied().flatten()
+    }
+
+    /// Reads every section; `None` when a value has been reported as unusable.
+    pub(super) fn read(values: &mut super::layers::Values) -> Option<Self> {
+        // Every section is read, so that every problem is reported.
+        let http = HttpSection::read(values);
+        let keys = KeysSection::read(values);
+        let limits = LimitsSection::read(values);
+        let engine = EngineSection::read(values);
+        let mining = MiningSection::read(values);
+        let node = NodeSection::read(values);
+        let vdf = VdfSection::read(values);
+        let registry = RegistrySection::read(values);
+        let switch = SwitchSection::read(values);
+        let backfill = BackfillSection::read(values);
+        let prompts = PromptsSection::read(values);
+        let priority = PrioritySection::read(values);
+        let breaker = BreakerSection::read(values);
+        let watchdog = WatchdogSection::read(values);
+        let slo = SloSection::read(values);
+        let economics = EconomicsSection::read(values);
+        let autoscale = AutoscaleSection::read(values);
+        let proofs = ProofsSection::read(values);
+        let mcp = McpSection::read(values);
+        let log = LogSection::read(values);
+        let data = DataSection::read(values);
+        let broker = BrokerSection::read(values);
+        Some(Self {
+            http: http?,
+            keys: keys?,
+            limits: limits?,
+            engine: engine?,
+            mining: mining?,
+            node: node?,
+            vdf: vdf?,
+            registry: registry?,
+            switch: switch?,
+            backfill: backfill?,
+            prompts: prompts?,
+            priority: priority?,
+            breaker: breaker?,
+            watchdog: watchdog?,
+            slo: slo?,
+            economics: economics?,
+            autoscale: autoscale?,
+            proofs: proofs?,
+            mcp: mcp?,
+            log: log?,
+            data: data?,
+            broker: broker?,
+        })
+    }
+}
