@@ -24,17 +24,22 @@ pub struct BreakerSettings {
     pub trials: u32,
 }
 
+impl BreakerSettings {
+    /// Five failures in a row, or half of at least twenty in half a minute.
+    pub const DEFAULT: Self = Self {
+        consecutive: 5,
+        error_rate: 0.5,
+        least_requests: 20,
+        window: Duration::from_secs(30),
+        open_for: Duration::from_secs(2),
+        open_at_most: Duration::from_secs(30),
+        trials: 1,
+    };
+}
+
 impl Default for BreakerSettings {
     fn default() -> Self {
-        Self {
-            consecutive: 5,
-            error_rate: 0.5,
-            least_requests: 20,
-            window: Duration::from_secs(30),
-            open_for: Duration::from_secs(2),
-            open_at_most: Duration::from_secs(30),
-            trials: 1,
-        }
+        Self::DEFAULT
     }
 }
 

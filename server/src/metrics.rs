@@ -408,7 +408,7 @@ impl InFlight {
         match (outcome, &mut self.attempt) {
             // An engine that answers works, whatever it answers.
             (Outcome::Complete | Outcome::EngineRefused | Outcome::EngineError, Some(attempt)) => {
-                attempt.succeeded()
+                attempt.succeeded();
             }
             (Outcome::EngineBroke, Some(attempt)) => attempt.failed(),
             (Outcome::ClientGone, _) | (_, None) => {}

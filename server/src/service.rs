@@ -26,7 +26,7 @@ use crate::node::{Node, NodeError, NodeSettings};
 use crate::registry::registrar::Registrar;
 use crate::registry::source::RegistrySource;
 use crate::store::ProofStore;
-use crate::watchdog::Actions;
+use crate::watchdog::{Actions, restart};
 use crate::workload::Workload;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
@@ -230,15 +230,19 @@ impl Service {
         let metrics = Arc::new(Metrics::with_collectors(collectors, config.workload.slo));
         let intake = Intake::new(store.clone(), context.clone(), metrics.clone());
         let judgements = intake.judgements();
-        let engines = Arc::new(Engines::new(&config.engine));
+        let engines = Arc::new(Engines::new(&config.engine, metrics.busy()));
         // Without a link nothing is ever mined, so there is nothing to keep busy for.
         let mines = link.is_some().then_some(config.limits.job_stale_after);
+        let restart_engine = config.workload.restart_command.clone().map(restart::by_command);
+        let breakers = link.iter().flat_map(|link| &link.registry);
+        let breakers = breakers.filter_map(|source| source.breaker()).collect();
         let workload = Workload::new(
             config.workload,
             engines.clone(),
             context.clone(),
             metrics.clone(),
             mines,
+            breakers,
         )?;
         let app = Arc::new(App {
             engines,
@@ -259,7 +263,7 @@ impl Service {
         let exit = Arc::new(Notify::new());
         let (stop_backfill, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
-        let actions = Actions { exit: Some(exit_action(&exit)), ..Actions::default() };
+        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect: None };
         let stopped = async move {
             // A service that is dropped stops it too.
             let _ = stopped.await;

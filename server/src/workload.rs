@@ -56,6 +56,8 @@ pub struct WorkloadSettings {
     pub prices: Prices,
     /// The autoscaler's number.
     pub autoscale: AutoscaleSettings,
+    /// Restarts the engine when a watchdog asks for it.
+    pub restart_command: Option<String>,
     /// Where a lease decides and not the clock, jobs do not grow stale.
     pub leased_jobs: bool,
 }
@@ -80,7 +82,7 @@ pub struct Workload {
 
 impl Workload {
     /// Nothing runs before [`Workload::spawn`]. `mines` is the age at which a job is no longer mined;
-    /// `None` where nothing is ever mined.
+    /// `None` where nothing is ever mined. `more_breakers` are shown beside those of the engines.
     ///
     /// # Errors
     /// [`CorpusError`] when the operator's prompts cannot be used.
@@ -90,6 +92,7 @@ impl Workload {
         context: Arc<ContextCell>,
         metrics: Arc<Metrics>,
         mines: Option<Duration>,
+        more_breakers: Vec<Arc<Breaker>>,
     ) -> Result<Self, CorpusError> {
         let priority = Priority::new(settings.priority);
         let mut breakers: Vec<_> =
@@ -107,6 +110,7 @@ impl Workload {
             }
             None => None,
         };
+        breakers.extend(more_breakers);
         if let Some(path) = &settings.slo_file {
             metrics.busy().with_slo(|slo| slo.restore(path));
         }

@@ -31,6 +31,8 @@ pub(super) fn settings(
         slo_file: settings.slo.file.clone(),
         prices: prices(settings),
         autoscale: autoscale(settings),
+        restart_command: Some(settings.watchdog.restart_command.clone())
+            .filter(|command| !command.is_empty()),
         leased_jobs,
     }
 }
@@ -172,6 +174,17 @@ fn check(settings: &Settings, problems: &mut Vec<String>) {
         if !(0.0..=1.0).contains(&share) {
             problems.push(format!("{name}: {share} is not a share between 0 and 1"));
         }
+    }
+    let watchdog = &settings.watchdog;
+    let restarts = [
+        watchdog.engine_tokens_action,
+        watchdog.vdf_action,
+        watchdog.job_action,
+        watchdog.proof_feed_action,
+        watchdog.event_loop_action,
+    ];
+    if restarts.contains(&Action::RestartEngine) && watchdog.restart_command.is_empty() {
+        problems.push("an action restart_engine needs watchdog.restart_command".to_owned());
     }
     let tokens = settings.backfill.tokens;
     if tokens == 0 || tokens % 256 != 0 {

@@ -82,6 +82,8 @@ sections! {
         event_loop: Duration = "1" [TENSORPOW_WATCH_EVENT_LOOP];
         /// What happens then
         event_loop_action: Action = "log" [TENSORPOW_WATCH_EVENT_LOOP_ACTION];
+        /// What `restart_engine` runs in a shell, for example `systemctl restart vllm`
+        restart_command: String = "" [TENSORPOW_ENGINE_RESTART];
         /// An alarm that lasts is raised again
         repeat: Duration = "300" [TENSORPOW_WATCH_REPEAT];
     }

@@ -2,6 +2,7 @@
 //! questions never wait for each other), a health probe. Dropping a request or an answer drops the
 //! connection, which is how an engine learns that its work is no longer wanted.
 
+use super::connect::TimedConnector;
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
 use crate::breaker::{Breaker, BreakerSettings};
@@ -12,8 +13,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::histogram::Histogram;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -165,7 +166,7 @@ impl Health {
     }
 }
 
-type Pool = Client<HttpConnector, Full<Bytes>>;
+type Pool = Client<TimedConnector, Full<Bytes>>;
 
 /// Whom a request is for: each has connections of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +193,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine at `url`; `key` is the proxy's own `Authorization` towards it, `pool` how many idle
-    /// connections are kept for users, `breaker` when users are no longer sent to it.
+    /// connections are kept for users, `breaker` when users are no
+    /// longer sent to it; `connects` takes the time of its connections.
     #[must_use]
     pub fn new(
         url: EngineUrl,
@@ -201,6 +203,7 @@ impl Engine {
         timeouts: EngineTimeouts,
         pool: usize,
         breaker: BreakerSettings,
+        connects: &Histogram,
     ) -> Self {
         Self {
             breaker: Breaker::new(url.to_string(), breaker),
@@ -208,9 +211,9 @@ impl Engine {
             dialect,
             key,
             timeouts,
-            users: client(timeouts.connect, pool),
-            backfill: client(timeouts.connect, pool),
-            control: client(timeouts.connect.min(CONTROL_CONNECT), 2),
+            users: client(timeouts.connect, connects, pool),
+            backfill: client(timeouts.connect, connects, pool),
+            control: client(timeouts.connect.min(CONTROL_CONNECT), connects, 2),
             health: AtomicU8::new(Health::Unknown as u8),
         }
     }
@@ -337,10 +340,8 @@ impl Engine {
     }
 }
 
-fn client(connect: Duration, idle_connections: usize) -> Pool {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(connect));
+fn client(connect: Duration, connects: &Histogram, idle_connections: usize) -> Pool {
+    let connector = TimedConnector::new(connect, connects.clone());
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)

@@ -9,6 +9,7 @@ pub mod active_model;
 pub mod answer;
 pub mod auth;
 pub mod body;
+pub mod connect;
 pub mod cors;
 pub mod engine;
 pub mod engines;

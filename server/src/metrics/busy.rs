@@ -74,6 +74,7 @@ pub struct BusyMetrics {
     output_token: Histograms<3>,
     queue_wait: Histograms<2>,
     refused: Counters<2>,
+    connect: Histograms<1>,
     loop_lag: Histogram,
     backfill_requests: Counters<2>,
     backfill_retries: Counter,
@@ -116,6 +117,7 @@ impl BusyMetrics {
             output_token: histograms(short_times),
             queue_wait: histograms(latency),
             refused: Counters::default(),
+            connect: histograms(short_times),
             loop_lag: short_times(),
             backfill_requests: Counters::default(),
             backfill_retries: Counter::default(),
@@ -150,6 +152,7 @@ impl BusyMetrics {
         to.register("first_token_seconds", "Time until a stream begins", self.first_token.clone());
         to.register("output_token_seconds", "Time per generated token", self.output_token.clone());
         to.register("queue_wait_seconds", "Time spent at the door", self.queue_wait.clone());
+        to.register("engine_connect_seconds", "Time to connect to an engine", self.connect.clone());
         to.register("queue_refused", "Requests that were not let in", self.refused.clone());
         to.register("event_loop_lag_seconds", "Lateness of a timer", self.loop_lag.clone());
         let requests = self.backfill_requests.clone();
@@ -176,6 +179,12 @@ impl BusyMetrics {
         to.register("slo_burn_rate", "1 uses the budget up at the window's end", burn);
         to.register("economics", "Costs and revenue by the configured prices", self.money.clone());
         to.register("recommended_replicas", "Engines this load needs", self.replicas.clone());
+    }
+
+    /// The histogram of an engine's connections.
+    #[must_use]
+    pub fn connects(&self, engine: &'static str) -> Histogram {
+        self.connect.get_or_create(&[("engine", engine)]).clone()
     }
 
     /// A user's request was let in after waiting.

@@ -3,6 +3,7 @@
 //! again. What they look at is one [`Observation`]; who acts is behind [`Actions`]. spec: proxy §25
 
 pub mod lag;
+pub mod restart;
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,7 +53,7 @@ pub enum Action {
     /// Nothing more.
     #[default]
     Log,
-    /// Asks the engine's supervisor to restart it.
+    /// Restarts the engine by the operator's command.
     RestartEngine,
     /// Opens the link to the job source anew.
     Reconnect,
