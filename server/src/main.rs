@@ -155,6 +155,7 @@ fn prepared(args: ProxyArgs, command: &[(&'static str, &str)]) -> Result<Config,
     if let Err(problem) = config.generate_missing_keys() {
         tracing::warn!("{problem}; routes that change the worker stay closed");
     }
+    config.keep_budgets();
     if matches!(config.mode, WorkerMode::Broker { .. }) {
         tracing::warn!(
             "WORKER_MODE=broker: this version has no broker link; requests are served unmined"

@@ -1,11 +1,17 @@
 //! Counters, gauges and histograms of the proxy, and their Prometheus text. Every label value comes
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
+pub mod busy;
+pub mod names;
+
+use crate::breaker::Attempt;
 use crate::http::inject::{Class, Route};
-use crate::http::throughput::Throughput;
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
+use crate::priority::Permit;
+use crate::slo::SloSettings;
 use crate::spool::SpoolStats;
+use busy::{BusyMetrics, RequestLabels};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,12 +21,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tensorpow_core::classify::Tier;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
-type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// Seconds from 10 ms to 300 s.
 const LATENCY_BUCKETS: [f64; 15] =
@@ -35,7 +41,9 @@ fn latency() -> Histogram {
 pub enum Outcome {
     /// The engine's answer reached the client as a whole.
     Complete,
-    /// The engine answered with an error status.
+    /// The engine answered with 4xx: the request was at fault.
+    EngineRefused,
+    /// The engine answered with an error of its own.
     EngineError,
     /// The engine could not be reached or broke off.
     EngineBroke,
@@ -47,6 +55,7 @@ impl Outcome {
     const fn label(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::EngineRefused => "engine_refused",
             Self::EngineError => "engine_error",
             Self::EngineBroke => "engine_broke",
             Self::ClientGone => "client_gone",
@@ -154,8 +163,6 @@ pub struct Metrics {
     requests: Counters<3>,
     rejected: Counters<1>,
     active: Gauge,
-    request_seconds: Histograms,
-    first_byte_seconds: Histograms,
     tokens: Counters<1>,
     injected: Counters<1>,
     uninjected: Counters<2>,
@@ -165,7 +172,9 @@ pub struct Metrics {
     proofs_unstored: Counter,
     jobs: Counters<1>,
     gauges: GaugeSet,
-    throughput: Throughput,
+    busy: Arc<BusyMetrics>,
+    /// Proofs of all tiers.
+    proofs: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -175,20 +184,19 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry with everything at zero.
+    /// A registry with everything at zero and the usual objectives.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_collectors(Vec::new())
+        Self::with_collectors(Vec::new(), SloSettings::default())
     }
 
-    /// The same, beside what others count by themselves.
+    /// The same with these objectives, beside what others count by themselves.
     #[must_use]
-    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>) -> Self {
+    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>, slo: SloSettings) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
         for collector in collectors {
             registry.register_collector(collector);
         }
-        let latency_family = || Histograms::new_with_constructor(latency as fn() -> Histogram);
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("build_info", "Version of the proxy", build);
@@ -196,8 +204,6 @@ impl Metrics {
             requests: Counters::default(),
             rejected: Counters::default(),
             active: Gauge::default(),
-            request_seconds: latency_family(),
-            first_byte_seconds: latency_family(),
             tokens: Counters::default(),
             injected: Counters::default(),
             uninjected: Counters::default(),
@@ -207,7 +213,8 @@ impl Metrics {
             proofs_unstored: Counter::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
-            throughput: Throughput::default(),
+            busy: Arc::new(BusyMetrics::new(slo)),
+            proofs: AtomicU64::new(0),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -215,6 +222,7 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
+        self.busy.register(registry);
         registry.register("requests", "Forwarded generation requests", self.requests.clone());
         registry.register(
             "requests_rejected",
@@ -222,16 +230,6 @@ impl Metrics {
             self.rejected.clone(),
         );
         registry.register("requests_active", "Generation requests in flight", self.active.clone());
-        registry.register(
-            "request_seconds",
-            "Time until the last byte",
-            self.request_seconds.clone(),
-        );
-        registry.register(
-            "first_byte_seconds",
-            "Time until the first byte of a stream",
-            self.first_byte_seconds.clone(),
-        );
         registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
         registry.register(
             "inference_injected",
@@ -295,24 +293,35 @@ impl Metrics {
         );
     }
 
+    /// What is counted about keeping busy.
+    #[must_use]
+    pub const fn busy(&self) -> &Arc<BusyMetrics> {
+        &self.busy
+    }
+
     /// Starts counting one request that is forwarded without regard to mining.
     #[must_use]
     pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
+        self.busy.begin();
         InFlight {
             metrics: self.clone(),
-            route,
+            labels: RequestLabels { route, model: names::OTHER, class: "user" },
             kind: "none",
             generation: false,
             started: Instant::now(),
-            first_byte_seen: false,
+            first_byte: None,
             finished: false,
+            permit: None,
+            attempt: None,
         }
     }
 
-    /// Starts counting one generation request.
+    /// Starts counting one generation request; `model` is the one that is mined or `other`, as a
+    /// label of [`names`].
     #[must_use]
-    pub fn begin(self: &Arc<Self>, route: Route, class: Class) -> InFlight {
+    pub fn begin(self: &Arc<Self>, route: Route, class: Class, model: &'static str) -> InFlight {
         self.active.inc();
+        self.busy.begin();
         let kind = match class {
             Class::Mined => "mining",
             Class::Audited => "audit",
@@ -326,12 +335,14 @@ impl Metrics {
         }
         InFlight {
             metrics: self.clone(),
-            route: route.path(),
+            labels: RequestLabels { route: route.path(), model, class: "user" },
             kind,
             generation: true,
             started: Instant::now(),
-            first_byte_seen: false,
+            first_byte: None,
             finished: false,
+            permit: None,
+            attempt: None,
         }
     }
 
@@ -347,6 +358,7 @@ impl Metrics {
 
     /// Counts a proof that arrived.
     pub fn count_received(&self, tier: Tier) {
+        self.proofs.fetch_add(1, Ordering::Relaxed);
         self.proofs_received.get_or_create(&[("tier", tier.as_str())]).inc();
     }
 
@@ -362,6 +374,7 @@ impl Metrics {
 
     /// Counts a sink's verdict.
     pub fn count_judged(&self, verdict: &'static str) {
+        self.busy.count_accepted(verdict);
         self.proofs_judged.get_or_create(&[("verdict", verdict)]).inc();
     }
 
@@ -370,10 +383,10 @@ impl Metrics {
         self.jobs.get_or_create(&[("update", kind)]).inc();
     }
 
-    /// Tokens per second.
+    /// Proofs received so far.
     #[must_use]
-    pub const fn throughput(&self) -> &Throughput {
-        &self.throughput
+    pub fn proofs_received(&self) -> u64 {
+        self.proofs.load(Ordering::Relaxed)
     }
 
     /// Requests in flight.
@@ -411,27 +424,51 @@ impl Metrics {
 }
 
 /// Counts one forwarded request from its start to its end; dropped without an outcome, the client
-/// has gone.
+/// has gone. It carries what the request holds as long: its place at the engine and the breaker's
+/// question whether the engine works.
 #[derive(Debug)]
 pub struct InFlight {
     metrics: Arc<Metrics>,
-    route: &'static str,
+    labels: RequestLabels,
     kind: &'static str,
     /// Counts among the active requests.
     generation: bool,
     started: Instant,
-    first_byte_seen: bool,
+    first_byte: Option<Instant>,
     finished: bool,
+    permit: Option<Permit>,
+    attempt: Option<Attempt>,
 }
 
 impl InFlight {
-    /// Notes that the first piece of a stream has arrived.
-    pub fn first_byte(&mut self) {
-        if !self.first_byte_seen {
-            self.first_byte_seen = true;
-            let seconds = self.started.elapsed().as_secs_f64();
-            let labels = [("route", self.route)];
-            self.metrics.first_byte_seconds.get_or_create(&labels).observe(seconds);
+    /// The request holds these until it ends.
+    #[must_use]
+    pub fn holding(mut self, permit: Permit, attempt: Attempt) -> Self {
+        self.permit = Some(permit);
+        self.attempt = Some(attempt);
+        self
+    }
+
+    /// Notes that a stream was asked for and sent to the engine.
+    pub fn stream_sent(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.stream_sent();
+        }
+    }
+
+    /// Notes that a piece of a stream has arrived.
+    pub fn piece(&mut self) {
+        self.metrics.busy.token_sign();
+        if self.first_byte.is_some() {
+            return;
+        }
+        self.first_byte = Some(Instant::now());
+        self.metrics.busy.stream_began(self.labels, self.started.elapsed());
+        if let Some(permit) = &mut self.permit {
+            permit.stream_began();
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.succeeded();
         }
     }
 
@@ -440,21 +477,33 @@ impl InFlight {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        match (outcome, &mut self.attempt) {
+            // An engine that answers works, whatever it answers.
+            (Outcome::Complete | Outcome::EngineRefused | Outcome::EngineError, Some(attempt)) => {
+                attempt.succeeded();
+            }
+            (Outcome::EngineBroke, Some(attempt)) => attempt.failed(),
+            (Outcome::ClientGone, _) | (_, None) => {}
+        }
         let metrics = &self.metrics;
         if self.generation {
             metrics.active.dec();
         }
-        let labels = [("route", self.route), ("mining", self.kind), ("outcome", outcome.label())];
+        let route = self.labels.route;
+        let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
         metrics.requests.get_or_create(&labels).inc();
-        let seconds = self.started.elapsed().as_secs_f64();
-        metrics.request_seconds.get_or_create(&[("route", self.route)]).observe(seconds);
+        let generating = self.first_byte.map(|began| began.elapsed());
+        let took = self.started.elapsed();
+        metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
+        metrics.busy.judge(outcome);
         if let Some(usage) = usage {
-            if outcome == Outcome::Complete {
-                metrics.throughput.record(usage);
-            }
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            if self.kind == "mining" {
+                metrics.busy.count_mined_tokens(usage.output);
+            }
         }
+        self.permit = None;
     }
 }
 

@@ -2,6 +2,7 @@
 //! order in which work flows through them. spec: proxy §3
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
+use crate::backfill::prompt::corpus::CorpusError;
 use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
@@ -31,6 +32,8 @@ use crate::registry::source::RegistrySource;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::supervisor;
+use crate::watchdog::{Actions, restart};
+use crate::workload::Workload;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
@@ -39,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -72,6 +75,9 @@ pub enum StartError {
     /// The spool needs a decision.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The operator's prompts cannot be used.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -191,6 +197,11 @@ pub struct Service {
     proof_tasks: JoinSet<()>,
     /// Run for as long as the proxy does.
     tasks: JoinSet<()>,
+    /// Ends when the last backfill is cancelled at the engine.
+    backfill: JoinHandle<()>,
+    stop_backfill: oneshot::Sender<()>,
+    /// Rings when a watchdog ends the proxy.
+    exit: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Service {
@@ -232,7 +243,7 @@ impl Service {
             active_model = link.active_model.clone();
         }
         let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
-        let metrics = Arc::new(Metrics::with_collectors(collectors));
+        let metrics = Arc::new(Metrics::with_collectors(collectors, config.workload.slo));
         let outbox = match &link {
             Some(link) => {
                 let (sink, context, metrics) =
@@ -245,8 +256,23 @@ impl Service {
             .pausing(pause, config.solution_cooldown);
         let (no_judgements, silence) = broadcast::channel(1);
         let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
+        let engines = Arc::new(Engines::new(&config.engine, metrics.busy()));
+        // Without a link nothing is ever mined, so there is nothing to keep busy for.
+        let mines = link.is_some().then_some(config.limits.job_stale_after);
+        let restart_engine = config.workload.restart_command.clone().map(restart::by_command);
+        let breakers = link.iter().flat_map(|link| &link.registry);
+        let breakers = breakers.filter_map(|source| source.breaker()).collect();
+        let workload = Workload::new(
+            config.workload,
+            engines.clone(),
+            context.clone(),
+            metrics.clone(),
+            mines,
+            breakers,
+        )?;
         let app = Arc::new(App {
-            engines: Arc::new(Engines::new(&config.engine)),
+            engines,
+            workload: Arc::new(workload),
             limiter: Arc::new(Limiter::new(config.clients)),
             context,
             active_model,
@@ -275,6 +301,15 @@ impl Service {
             }
         };
         door.open(face);
+        let exit = Arc::new(Notify::new());
+        let (stop_backfill, stopped) = oneshot::channel();
+        let mut tasks = JoinSet::new();
+        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect: None };
+        let stopped = async move {
+            // A service that is dropped stops it too.
+            let _ = stopped.await;
+        };
+        let backfill = app.workload.spawn(actions, stopped, &mut tasks);
         let mut service = Self {
             app,
             serving,
@@ -284,7 +319,10 @@ impl Service {
             _no_judgements: no_judgements,
             judgements,
             proof_tasks: JoinSet::new(),
-            tasks: JoinSet::new(),
+            tasks,
+            backfill,
+            stop_backfill,
+            exit,
         };
         service.spawn_tasks(intake, messages, link);
         Ok(service)
@@ -346,13 +384,22 @@ impl Service {
             self.app.source.unwrap_or("no job source, inference only"),
         );
         supervisor::ready();
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = self.exit.notified() => tracing::error!("a watchdog ends the proxy"),
+        }
         supervisor::stopping();
         self.app.draining.store(true, Ordering::Relaxed);
+        // Users' last requests get the engine to themselves.
+        let _ = self.stop_backfill.send(());
         if let Some(mcp) = self.mcp {
             mcp.stop().await;
         }
         self.serving.stop().await;
+        if self.backfill.await.is_err() {
+            tracing::error!("backfill broke off");
+        }
+        self.app.workload.save().await;
         // Without the collector the intake runs dry, and after it the sink's queue.
         // Its thread may be waiting for the intake, which must not wait for it here.
         let collector = self.collector;
@@ -407,6 +454,11 @@ async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
     opened.unwrap_or(Err(SpoolError::Closed))
 }
 
+fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
+    let exit = exit.clone();
+    Arc::new(move || exit.notify_one())
+}
+
 /// Applies a source's updates to the mining context until it closes.
 async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
     while let Some(update) = source.next().await {
@@ -418,6 +470,9 @@ async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
             Applied::Vdf => "vdf",
             Applied::Dropped => "dropped",
         });
+        if let Some(backfill) = &app.workload.backfill {
+            backfill.wake();
+        }
     }
     tracing::warn!(
         source = source.name(),

@@ -12,10 +12,13 @@ pub mod node;
 pub mod section;
 pub mod sections;
 pub mod value;
+mod workload;
+pub mod workload_sections;
 
 pub use devnet::{DevnetArgs, ShareTarget};
 pub use flags::ProxyArgs;
 
+use crate::breaker::BreakerSettings;
 use crate::cache::CacheLimits;
 use crate::collector::CollectorSettings;
 use crate::http::RequestLimits;
@@ -29,6 +32,7 @@ use crate::mining::network::Network;
 use crate::mining::pause::SolutionCooldown;
 use crate::mining::payload::{Dialect, EngineKind, PowForm, PowKey};
 use crate::spool::{Location, Retention, SpoolSettings};
+use crate::workload::WorkloadSettings;
 use crate::zap::AllowList;
 use layers::{Layers, RouteEntry, Values};
 use node::NodeLink;
@@ -91,6 +95,8 @@ pub struct EngineConfig {
     pub pool: usize,
     /// How they want to be told what to mine, unless a route says otherwise.
     pub dialect: Dialect,
+    /// When users are no longer sent to one.
+    pub breaker: BreakerSettings,
 }
 
 /// What the proxy runs with.
@@ -132,6 +138,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// Limits on connections.
     pub connections: ConnectionLimits,
+    /// Backfill, priority, objectives and the rest of keeping busy.
+    pub workload: WorkloadSettings,
     /// Address of the MCP server, when it runs.
     pub mcp: Option<SocketAddr>,
     /// Folder of what survives a restart; none where nothing is kept on disk.
@@ -173,6 +181,13 @@ impl Config {
         tracing::info!("API keys for this worker were generated into {}", file.display());
         self.access.extend(generated);
         Ok(())
+    }
+
+    /// Keeps the counts of the objectives in the data folder where no other place is set, so that
+    /// thirty days are thirty days over restarts too.
+    pub fn keep_budgets(&mut self) {
+        let kept = || self.data_dir.as_ref().map(|folder| folder.join("slo.json"));
+        self.workload.slo_file = self.workload.slo_file.take().or_else(kept);
     }
 
     fn derive(mut settings: Settings, values: &mut Values, layers: &Layers) -> Option<Self> {
@@ -241,6 +256,7 @@ impl Config {
                 head_bytes: http.max_head,
                 drain: http.drain,
             },
+            workload: workload::settings(&settings, is_broker(&settings), &mut problems),
             mcp: mcp(&settings, &mut problems),
             data_dir,
             keys_file,
@@ -250,6 +266,11 @@ impl Config {
         values.problems.append(&mut problems);
         Some(config)
     }
+}
+
+/// A broker's lease decides how long a job is mined, not the clock. spec: proxy §14.1
+fn is_broker(settings: &Settings) -> bool {
+    settings.mining.worker_mode == "broker"
 }
 
 /// A second engine serves the mining model, unless routes say where it is. spec: proxy §12.3
@@ -403,7 +424,8 @@ fn client_limits(settings: &Settings) -> ClientLimits {
         per_key: limits.per_key,
         per_address: limits.per_address,
         burst: limits.burst,
-        concurrency: limits.concurrency,
+        // What is over it waits at the door, which is bounded as well.
+        concurrency: workload::at_the_door(settings),
         concurrency_per_client: limits.concurrency_per_client,
     }
 }
@@ -424,6 +446,7 @@ fn engine(settings: &Settings, key: Option<ApiKey>, routes: Vec<ModelRoute>) -> 
         },
         pool: engine.pool,
         dialect: Dialect { kind, key: pow_key(kind, engine.use_vllm_xargs), form: engine.pow_form },
+        breaker: workload::breaker(&settings.breaker),
     }
 }
 

@@ -49,7 +49,7 @@ macro_rules! sections {
             }
 
             impl $name {
-                const SETTINGS: &'static [$crate::config::section::Setting] = &[$(
+                pub(in crate::config) const SETTINGS: &'static [$crate::config::section::Setting] = &[$(
                     $crate::config::section::Setting {
                         key: concat!($table, ".", stringify!($field)),
                         default: $default,
@@ -62,7 +62,9 @@ macro_rules! sections {
                 )+];
 
                 /// `None` when a value has been reported as unusable.
-                fn read(values: &mut $crate::config::layers::Values) -> Option<Self> {
+                pub(in crate::config) fn read(
+                    values: &mut $crate::config::layers::Values,
+                ) -> Option<Self> {
                     // Every field is read, so that every problem is reported.
                     $(let $field = values.take(concat!($table, ".", stringify!($field)));)+
                     Some(Self { $($field: $field?,)+ })

@@ -3,6 +3,10 @@
 
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
+use super::workload_sections::{
+    AutoscaleSection, BreakerSection, EconomicsSection, PrioritySection, PromptsSection,
+    SloSection, WatchdogSection,
+};
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
@@ -67,7 +71,7 @@ sections! {
         per_address: u32 = "0" [TENSORPOW_RATE_PER_ADDRESS];
         /// Requests beyond the rate that are let through at once, in seconds of the rate
         burst: Duration = "2" [TENSORPOW_RATE_BURST];
-        /// Generation requests in flight; further ones are answered 503 with Retry-After
+        /// Generation requests at the engines; further ones wait (`priority.queue`) or are answered 503 with Retry-After
         concurrency: usize = "4096" [TENSORPOW_MAX_CONCURRENT];
         /// Generation requests in flight of one key, or of one address without keys; 0 is no limit
         concurrency_per_client: usize = "0" [TENSORPOW_CONCURRENCY_PER_CLIENT];
@@ -221,7 +225,15 @@ sections! {
         disable_thinking: bool = "true" [MINING_DISABLE_THINKING];
         /// The directive
         no_think_directive: String = "/no_think" [MINING_NO_THINK_DIRECTIVE];
-        /// Users go before backfill
+        /// Tokens of a backfill request, a multiple of the 256 of a proof window
+        tokens: u32 = "256" [TENSORPOW_BACKFILL_TOKENS];
+        /// How often a response that runs in the background is looked at
+        poll_interval: Duration = "0.5" [TENSORPOW_BACKFILL_POLL];
+        /// A pool that fills from empty is spread over this time
+        jitter: Duration = "0.25" [TENSORPOW_BACKFILL_JITTER];
+        /// Most new backfill requests a second
+        spawn_rate: f64 = "100" [TENSORPOW_BACKFILL_SPAWN_RATE];
+        /// Accepted for old environment files: users always go before backfill
         priority: bool = "true" [PRIORITY_MODE];
     }
 
@@ -333,6 +345,20 @@ pub struct Settings {
     pub switch: SwitchSection,
     /// Backfill.
     pub backfill: BackfillSection,
+    /// The prompts of backfill.
+    pub prompts: PromptsSection,
+    /// Users before backfill.
+    pub priority: PrioritySection,
+    /// Breakers.
+    pub breaker: BreakerSection,
+    /// Watchdogs.
+    pub watchdog: WatchdogSection,
+    /// What users are promised.
+    pub slo: SloSection,
+    /// Prices.
+    pub economics: EconomicsSection,
+    /// The recommended number of engines.
+    pub autoscale: AutoscaleSection,
     /// Proofs.
     pub proofs: ProofsSection,
     /// The MCP server.
@@ -358,6 +384,13 @@ impl Settings {
         RegistrySection::SETTINGS,
         SwitchSection::SETTINGS,
         BackfillSection::SETTINGS,
+        PromptsSection::SETTINGS,
+        PrioritySection::SETTINGS,
+        BreakerSection::SETTINGS,
+        WatchdogSection::SETTINGS,
+        SloSection::SETTINGS,
+        EconomicsSection::SETTINGS,
+        AutoscaleSection::SETTINGS,
         ProofsSection::SETTINGS,
         McpSection::SETTINGS,
         LogSection::SETTINGS,
@@ -383,6 +416,13 @@ impl Settings {
         let registry = RegistrySection::read(values);
         let switch = SwitchSection::read(values);
         let backfill = BackfillSection::read(values);
+        let prompts = PromptsSection::read(values);
+        let priority = PrioritySection::read(values);
+        let breaker = BreakerSection::read(values);
+        let watchdog = WatchdogSection::read(values);
+        let slo = SloSection::read(values);
+        let economics = EconomicsSection::read(values);
+        let autoscale = AutoscaleSection::read(values);
         let proofs = ProofsSection::read(values);
         let mcp = McpSection::read(values);
         let log = LogSection::read(values);
@@ -399,6 +439,13 @@ impl Settings {
             registry: registry?,
             switch: switch?,
             backfill: backfill?,
+            prompts: prompts?,
+            priority: priority?,
+            breaker: breaker?,
+            watchdog: watchdog?,
+            slo: slo?,
+            economics: economics?,
+            autoscale: autoscale?,
             proofs: proofs?,
             mcp: mcp?,
             log: log?,

@@ -1,12 +1,14 @@
 //! How one setting is written: every type a setting can have, read from text. A value that cannot
 //! be read is answered with what would be right, never with the value of a secret.
 
+use crate::backfill::prompt::LengthShape;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
 use crate::mining::payload::{Dialect, EngineKind, PowForm};
 use crate::node::results::Endpoint;
 use crate::service_client::ServiceUrl;
+use crate::watchdog::Action;
 use crate::zap::IpNetwork;
 use clap::ValueEnum;
 use std::fmt;
@@ -55,6 +57,34 @@ whole_numbers! {
     u32: "a whole number from 0 to 4294967295",
     u64: "a whole number",
     usize: "a whole number",
+}
+
+impl SettingValue for f64 {
+    const FORM: &'static str = "a number from 0 on";
+
+    fn read(text: &str) -> Option<Self> {
+        text.trim().parse().ok().filter(|value| (0.0..=1e15).contains(value))
+    }
+}
+
+impl SettingValue for Action {
+    const FORM: &'static str = "log, restart_engine, reconnect or exit";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl SettingValue for LengthShape {
+    const FORM: &'static str = "uniform or log-uniform";
+
+    fn read(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "uniform" => Some(Self::Uniform),
+            "log-uniform" => Some(Self::LogUniform),
+            _ => None,
+        }
+    }
 }
 
 impl SettingValue for String {

@@ -108,7 +108,11 @@ async fn relay(
 }
 
 fn note_whole(engines: &Engines, status: StatusCode, body: &[u8], answered: &mut Answered) {
-    let outcome = if status.is_success() { Outcome::Complete } else { Outcome::EngineError };
+    let outcome = match status {
+        status if status.is_success() => Outcome::Complete,
+        status if status.is_server_error() => Outcome::EngineError,
+        _ => Outcome::EngineRefused,
+    };
     let usage = if status.is_success() { Usage::of_json(body) } else { None };
     answered.counted.finish(outcome, usage);
     if let (Some(engine), Some(id)) = (answered.response_of, response_id(body)) {

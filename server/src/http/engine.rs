@@ -2,8 +2,10 @@
 //! questions never wait for each other), a health probe. Dropping a request or an answer drops the
 //! connection, which is how an engine learns that its work is no longer wanted.
 
+use super::connect::TimedConnector;
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
+use crate::breaker::{Breaker, BreakerSettings};
 use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -11,9 +13,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::histogram::Histogram;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -24,6 +27,8 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 const CONTROL_CONNECT: Duration = Duration::from_secs(2);
 /// How often the engine is asked for its health.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// While it is not up: its users wait for it to come back.
+const PROBE_AGAIN: Duration = Duration::from_millis(250);
 
 /// Limits on one engine request.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +166,7 @@ impl Health {
     }
 }
 
-type Pool = Client<HttpConnector, Full<Bytes>>;
+type Pool = Client<TimedConnector, Full<Bytes>>;
 
 /// Whom a request is for: each has connections of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,11 +188,13 @@ pub struct Engine {
     backfill: Pool,
     control: Pool,
     health: AtomicU8,
+    breaker: Arc<Breaker>,
 }
 
 impl Engine {
     /// An engine at `url`; `key` is the proxy's own `Authorization` towards it, `pool` how many idle
-    /// connections are kept for users.
+    /// connections are kept for users, `breaker` when users are no
+    /// longer sent to it; `connects` takes the time of its connections.
     #[must_use]
     pub fn new(
         url: EngineUrl,
@@ -195,15 +202,18 @@ impl Engine {
         key: Option<HeaderValue>,
         timeouts: EngineTimeouts,
         pool: usize,
+        breaker: BreakerSettings,
+        connects: &Histogram,
     ) -> Self {
         Self {
+            breaker: Breaker::new(url.to_string(), breaker),
             url,
             dialect,
             key,
             timeouts,
-            users: client(timeouts.connect, pool),
-            backfill: client(timeouts.connect, pool),
-            control: client(timeouts.connect.min(CONTROL_CONNECT), 2),
+            users: client(timeouts.connect, connects, pool),
+            backfill: client(timeouts.connect, connects, pool),
+            control: client(timeouts.connect.min(CONTROL_CONNECT), connects, 2),
             health: AtomicU8::new(Health::Unknown as u8),
         }
     }
@@ -230,6 +240,12 @@ impl Engine {
     #[must_use]
     pub const fn timeouts(&self) -> &EngineTimeouts {
         &self.timeouts
+    }
+
+    /// The breaker of users' requests.
+    #[must_use]
+    pub const fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
     }
 
     /// What the last probe found.
@@ -302,10 +318,8 @@ impl Engine {
 
     /// Asks for `/health` for as long as the proxy runs.
     pub async fn probe_forever(&self) {
-        let mut tick = tokio::time::interval(PROBE_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ever_up = false;
         loop {
-            tick.tick().await;
             let found = match self.get("/health", None, PROBE_EVERY).await {
                 Ok(answer) if answer.status() == StatusCode::OK => Health::Up,
                 Ok(_) => Health::NotReady,
@@ -315,15 +329,19 @@ impl Engine {
             self.health.store(found as u8, Ordering::Relaxed);
             if before != found {
                 tracing::info!(engine = %self.url, "engine is {}", found.as_str());
+                if found == Health::Up && std::mem::replace(&mut ever_up, true) {
+                    // It has come back by itself: nobody has to be refused to find that out.
+                    self.breaker.restarted();
+                }
             }
+            let wait = if found == Health::Up { PROBE_EVERY } else { PROBE_AGAIN };
+            tokio::time::sleep(wait).await;
         }
     }
 }
 
-fn client(connect: Duration, idle_connections: usize) -> Pool {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(connect));
+fn client(connect: Duration, connects: &Histogram, idle_connections: usize) -> Pool {
+    let connector = TimedConnector::new(connect, connects.clone());
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)

@@ -1,8 +1,10 @@
 //! All engines: one for every model without a route, others for single models. A stored response is
 //! looked for at the engine that made it. spec: proxy §5, §12.3
 
-use super::engine::{Engine, Health};
+use super::engine::{Engine, EngineUrl, Health};
 use crate::config::EngineConfig;
+use crate::metrics::busy::BusyMetrics;
+use crate::metrics::names;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
@@ -37,10 +39,13 @@ impl Engines {
     /// The engines of a configuration, each URL once; of several routes to one URL the first says
     /// how to speak to it.
     #[must_use]
-    pub fn new(config: &EngineConfig) -> Self {
+    pub fn new(config: &EngineConfig, metrics: &BusyMetrics) -> Self {
         let key = config.key.as_ref().and_then(|key| key.bearer());
-        let engine =
-            |url, dialect| Engine::new(url, dialect, key.clone(), config.timeouts, config.pool);
+        let engine = |url: EngineUrl, dialect| {
+            let (timeouts, pool) = (config.timeouts, config.pool);
+            let connects = metrics.connects(names::label(&url.to_string()));
+            Engine::new(url, dialect, key.clone(), timeouts, pool, config.breaker, &connects)
+        };
         let mut engines = vec![engine(config.url.clone(), config.dialect)];
         let mut by_model = HashMap::new();
         for route in &config.routes {

@@ -4,13 +4,18 @@
 use super::App;
 use super::answer::{Answered, forward};
 use super::auth::Caller;
+use super::engine::EngineError;
+use super::engines::EngineIndex;
 use super::errors::ApiError;
 use super::headers::{X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_engine, media_type};
 use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
 use super::request_id::RequestId;
 use super::router::Peer;
+use crate::metrics::names;
 use crate::mining::payload::Dialect;
+use crate::priority::Permit;
+use crate::priority::queue::ClientClass;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::PathAndQuery;
@@ -63,14 +68,30 @@ async fn generate(
         ));
     }
     let body = read_body(&app, body).await?;
-    let prepared = prepare_body(&app, route, &head.headers, &body)?;
-    let class = prepared.class;
+    let mut prepared = prepare_body(&app, route, &head.headers, &body)?;
     let engine = app.engines.for_model(prepared.model.as_deref());
+    let importance = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
+    let permit = let_in(&app, engine, importance).await?;
+    if !permit.waited().is_zero() {
+        // The mining context may have moved on meanwhile.
+        prepared = prepare_body(&app, route, &head.headers, &body)?;
+    }
+    let attempt = app.engines.get(engine).breaker().begin().map_err(|open| {
+        app.metrics.busy().count_refused(importance.as_str(), "breaker_open");
+        // What it would be told by trying, only sooner.
+        ApiError::from(EngineError::Unreachable(open.to_string())).retry_after(open.retry_after)
+    })?;
+    let class = prepared.class;
+    let model = model_label(class, prepared.model.as_deref());
+    let mut counted = app.metrics.begin(route, class, model).holding(permit, attempt);
+    if prepared.stream {
+        counted.stream_sent();
+    }
     let shows_our_key = caller.key.is_some();
     let key = app.engines.get(engine).key();
     let headers = for_engine(&head.headers, &id, key, shows_our_key);
     let answered = Answered {
-        counted: app.metrics.begin(route, class),
+        counted,
         place: Some(place),
         to_the_end: class == Class::Mined && app.limits.finish_for_proof,
         response_of: (route == Route::Responses && app.engines.are_several()).then_some(engine),
@@ -83,6 +104,35 @@ async fn generate(
         response.headers_mut().insert(X_TENSORPOW_MINING, value);
     }
     Ok(response)
+}
+
+/// Lets the request in, at once or when there is room. spec: proxy §14.4
+async fn let_in(
+    app: &App,
+    engine: EngineIndex,
+    importance: ClientClass,
+) -> Result<Permit, ApiError> {
+    let busy = app.metrics.busy();
+    match app.workload.admit(importance, engine).await {
+        Ok(permit) => {
+            busy.observe_wait(importance.as_str(), "admitted", permit.waited());
+            Ok(permit)
+        }
+        Err(refused) => {
+            let reason = refused.reason.as_str();
+            busy.count_refused(importance.as_str(), reason);
+            let message = "Service at capacity, please retry";
+            Err(ApiError::busy(reason, message).retry_after(refused.retry_after))
+        }
+    }
+}
+
+/// The mined model's name; everything else is one label, whatever a client writes into `model`.
+fn model_label(class: Class, model: Option<&str>) -> &'static str {
+    match (class, model) {
+        (Class::Mined, Some(model)) => names::label(model),
+        _ => names::OTHER,
+    }
 }
 
 /// Whose share of the running requests it is.

@@ -10,6 +10,7 @@ pub mod active_model;
 pub mod answer;
 pub mod auth;
 pub mod body;
+pub mod connect;
 pub mod cors;
 pub mod door;
 pub mod engine;
@@ -30,7 +31,6 @@ pub mod request_id;
 pub mod router;
 pub mod spool;
 pub mod status;
-pub mod throughput;
 pub mod tls;
 pub mod usage;
 
@@ -40,6 +40,7 @@ use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
 use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
+use crate::workload::Workload;
 use engines::Engines;
 use limits::Limiter;
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub struct App {
     pub store: Arc<ProofStore>,
     /// Proofs on their way to the sink; `None` without one.
     pub outbox: Option<Arc<Outbox>>,
+    /// What keeps the engine busy and its users content.
+    pub workload: Arc<Workload>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits on requests.

@@ -117,7 +117,7 @@ impl Relay {
     fn note(&mut self, piece: &[u8]) {
         self.usage.feed(piece);
         self.last_piece = Instant::now();
-        self.answered.counted.first_byte();
+        self.answered.counted.piece();
         if let Some(engine) = self.answered.response_of {
             // The first event names the response.
             self.answered.response_of = None;

@@ -82,7 +82,7 @@ fn mining_reason(app: &App) -> Option<NotMined> {
 pub async fn status(State(app): State<Arc<App>>) -> Response {
     let chain = app.chain_report.as_ref().map(|report| report());
     let of_chain = |name: &str| chain.as_ref().and_then(|chain| chain.get(name)).cloned();
-    let body = json!({
+    let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.started.elapsed().as_secs(),
         "context": context(&app),
@@ -92,6 +92,11 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
         "proofs": proofs(&app),
         "chain": chain,
     });
+    if let (Some(proxy), Value::Object(workload)) =
+        (body["proxy"].as_object_mut(), app.workload.status())
+    {
+        proxy.extend(workload);
+    }
     let text = serde_json::to_string_pretty(&body).unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json)], text).into_response()
@@ -133,10 +138,7 @@ fn proxy(app: &App) -> Value {
         .iter()
         .map(|(_, engine)| json!({ "url": engine.url().to_string(), "health": engine.health().as_str() }))
         .collect();
-    let throughput = app.metrics.throughput();
-    let (rates, totals) = (throughput.rates(), throughput.totals());
     json!({
-        "active_requests": app.metrics.active_requests(),
         "in_flight": app.limiter.in_flight(),
         "target_url": app.engines.default().url().to_string(),
         "engine": app.engines.default().health().as_str(),
@@ -145,22 +147,6 @@ fn proxy(app: &App) -> Value {
         "proof_version": app.context.settings().proof_version,
         "active_model": app.active_model.view(),
         "model_sync": app.registrar.report(),
-        "input_tokens_per_sec": rates.prompt_tokens_per_sec,
-        "output_tokens_per_sec": rates.completion_tokens_per_sec,
-        "throughput": {
-            "prompt_tokens_per_sec": rates.prompt_tokens_per_sec,
-            "completion_tokens_per_sec": rates.completion_tokens_per_sec,
-            "total_tokens_per_sec": rates.total_tokens_per_sec,
-            "completions_per_min": rates.completions_per_min,
-            "hashes_per_sec": rates.hashes_per_sec,
-            "window_seconds": 60.0,
-        },
-        "totals": {
-            "prompt_tokens": totals.prompt_tokens,
-            "completion_tokens": totals.completion_tokens,
-            "completions": totals.completions,
-            "hashes": totals.hashes(),
-        },
     })
 }
 
@@ -197,6 +183,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         )),
         engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
+    app.workload.refresh_metrics();
     let text = app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
     })?;

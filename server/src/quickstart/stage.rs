@@ -93,6 +93,8 @@ fn proxy_config(args: &QuickstartArgs, engine_port: u16) -> Result<Config, Confi
         set("proofs.collector", "127.0.0.1:0".to_owned()),
         set("proofs.max_megabytes", "100".to_owned()),
         set("data.dir", "none".to_owned()),
+        // One prompt is shown; nothing else should run.
+        set("backfill.min_active", "0".to_owned()),
     ];
     Config::load(&Layers { flags, ..Layers::default() })
 }

@@ -4,11 +4,13 @@
 
 use super::schedule::{Outcome, Schedule};
 use super::source::{RegistrySource, RegistryUpdate};
+use crate::breaker::{Breaker, BreakerOpen, BreakerSettings};
 use crate::service_client::{Answer, CallError, ServiceClient, ServiceUrl};
 use async_trait::async_trait;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The list with all its keys. spec: node §5
@@ -30,6 +32,8 @@ pub struct RestSettings {
     pub interval: Duration,
     /// For one answer.
     pub timeout: Duration,
+    /// When it is left alone for a while.
+    pub breaker: BreakerSettings,
 }
 
 impl RestSettings {
@@ -43,6 +47,7 @@ impl RestSettings {
             backoff: Duration::from_secs(1),
             interval: Duration::from_secs(300),
             timeout: Duration::from_secs(10),
+            breaker: BreakerSettings::DEFAULT,
         }
     }
 }
@@ -60,6 +65,8 @@ enum FetchError {
     Limited(Option<Duration>),
     #[error("the registry service answers {0}: {1}")]
     Status(StatusCode, String),
+    #[error("the registry service is left alone for a while: {0}")]
+    Open(#[from] BreakerOpen),
     #[error("the registry service sends no JSON array: {0}")]
     NotAList(String),
 }
@@ -67,7 +74,7 @@ enum FetchError {
 impl FetchError {
     /// True when asking once more at once may help.
     const fn is_worth_a_retry(&self) -> bool {
-        !matches!(self, Self::Forbidden(_) | Self::Limited(_))
+        !matches!(self, Self::Forbidden(_) | Self::Limited(_) | Self::Open(_))
     }
 
     const fn outcome(&self) -> Outcome {
@@ -90,6 +97,7 @@ pub struct RestRegistry {
     conditions: HeaderMap,
     /// Of the last list, for services that give neither.
     digest: Option<[u8; 32]>,
+    breaker: Arc<Breaker>,
 }
 
 impl RestRegistry {
@@ -102,6 +110,7 @@ impl RestRegistry {
             wait: Duration::ZERO,
             conditions: HeaderMap::new(),
             digest: None,
+            breaker: Breaker::new("registry", settings.breaker),
             settings,
         }
     }
@@ -110,7 +119,13 @@ impl RestRegistry {
     async fn poll(&mut self) -> Result<RegistryUpdate, FetchError> {
         let mut attempt = 1;
         loop {
-            match self.fetch().await {
+            let mut asking = self.breaker.begin()?;
+            let fetched = self.fetch().await;
+            match &fetched {
+                Err(error) if error.is_worth_a_retry() => asking.failed(),
+                _ => asking.succeeded(),
+            }
+            match fetched {
                 Err(error) if error.is_worth_a_retry() && attempt < self.settings.attempts => {
                     tracing::debug!(%error, attempt, "registry poll");
                     tokio::time::sleep(self.settings.backoff.saturating_mul(attempt)).await;
@@ -171,6 +186,10 @@ impl RegistrySource for RestRegistry {
 
     fn location(&self) -> String {
         self.settings.url.to_string()
+    }
+
+    fn breaker(&self) -> Option<Arc<Breaker>> {
+        Some(self.breaker.clone())
     }
 
     async fn next(&mut self) -> Option<RegistryUpdate> {

@@ -1,8 +1,10 @@
 //! Where lists of registered models come from: the node's registry service, or a broker that pushes
 //! them. A source only brings lists; what becomes of them is the business of [`super::registrar`].
 
+use crate::breaker::Breaker;
 use async_trait::async_trait;
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What a source has to say.
@@ -26,6 +28,11 @@ pub trait RegistrySource: Send {
     /// Where it asks; empty for a source that is told.
     fn location(&self) -> String {
         String::new()
+    }
+
+    /// The breaker of the service behind it, for a source that asks.
+    fn breaker(&self) -> Option<Arc<Breaker>> {
+        None
     }
 
     /// The next update; `None` once the source has closed for good.

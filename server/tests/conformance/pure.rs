@@ -4,11 +4,11 @@ use crate::examples::{get, list, parse, text, unhex};
 use crate::json::same_json;
 use crate::report::{Group, same};
 use serde_json::{Value, json};
-use tensorpow_server::backfill::id::request_id_of;
+use tensorpow_server::backfill::body::job_of;
 use tensorpow_server::http::body::JsonObject;
 use tensorpow_server::http::profile::apply_profile;
-use tensorpow_server::http::throughput::Throughput;
 use tensorpow_server::http::usage::{Usage, UsageScan};
+use tensorpow_server::throughput::Throughput;
 
 pub fn sampler_rebound_v2(_: &Value, cases: &Value, group: &mut Group) {
     rebound(cases, 2, group);
@@ -93,20 +93,13 @@ pub fn throughput(_: &Value, cases: &Value, group: &mut Group) {
         f64::from_bits(bits)
     };
     for (number, case) in list(cases).iter().enumerate() {
-        let throughput = Throughput::default();
+        let mut throughput = Throughput::default();
         for event in list(get(case, "events")) {
             let count = |index: usize| event[index].as_u64().expect("a count");
-            throughput.record_at(float(&event[0]), Usage { input: count(1), output: count(2) });
+            throughput.record(float(&event[0]), Usage { input: count(1), output: count(2) });
         }
-        let ours = throughput.rates_at(float(get(case, "now")));
-        let ours = json!({
-            "prompt_tokens_per_sec": ours.prompt_tokens_per_sec,
-            "completion_tokens_per_sec": ours.completion_tokens_per_sec,
-            "total_tokens_per_sec": ours.total_tokens_per_sec,
-            "completions_per_min": ours.completions_per_min,
-            "hashes_per_sec": ours.hashes_per_sec,
-            "window_seconds": 60.0,
-        });
+        let ours = throughput.rates(float(get(case, "now")));
+        let ours = json!(ours);
         let result = get(case, "result").as_object().expect("an object");
         let outcome = result.iter().try_for_each(|(key, expected)| {
             let ours = get(&ours, key).as_f64().expect("a number");
@@ -120,6 +113,6 @@ pub fn dummy_id_to_req_id(_: &Value, cases: &Value, group: &mut Group) {
     for case in list(cases) {
         let id = text(case, "dummy_id");
         let expected = get(get(case, "result"), "req_id");
-        group.case(id, same(id, &json!(request_id_of(id)), expected));
+        group.case(id, same(id, &json!(job_of(id)), expected));
     }
 }

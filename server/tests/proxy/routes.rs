@@ -92,7 +92,7 @@ async fn engine_errors_keep_their_status_and_body() {
     assert_eq!(answer.header("content-type"), "application/json");
     assert_eq!(answer.text(), r#"{"error":"slow down"}"#);
     assert!(worker.metrics().await.contains(
-        "tensorpow_requests_total{route=\"/v1/chat/completions\",mining=\"off\",outcome=\"engine_error\"} 1"
+        "tensorpow_requests_total{route=\"/v1/chat/completions\",mining=\"off\",outcome=\"engine_refused\"} 1"
     ));
 }
 

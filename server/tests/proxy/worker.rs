@@ -57,7 +57,9 @@ pub(crate) fn try_config(
     let args = Flags::parse_from(fixed.iter().chain(collector).chain(spool).chain(flags)).proxy;
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let environment = environment.iter().map(owned).collect();
-    Config::load(&args.into_layers(&[("engine.kind", "llama.cpp")], environment)?)
+    // Backfill has tests of its own; here it would only be in the way.
+    let command = [("engine.kind", "llama.cpp"), ("backfill.min_active", "0")];
+    Config::load(&args.into_layers(&command, environment)?)
 }
 
 pub(crate) fn chain_settings(flags: &[&str]) -> ChainSettings {
