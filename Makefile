@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
-  test-python test-llama fuzz-check fmt clean
+  test-python test-llama test-ui fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -37,7 +37,7 @@ python: ## Build the Python wheel
 	$(PYTHON) -m pip wheel --quiet --no-deps --config-settings=build-args="--compatibility pypi" \
 	  -w $(WHEELS) ./ffi-python
 
-test: lint doc bare test-rust fuzz-check test-ffi test-ffi-python test-python test-llama ## Everything CI runs
+test: lint doc bare test-rust fuzz-check test-ffi test-ffi-python test-python test-ui test-llama ## Everything CI runs
 	@echo "make test: all parts passed$(if $(SKIP), (left out by request: $(SKIP)))"
 
 lint: ## Formatting and lints of every language
@@ -70,6 +70,9 @@ endif
 
 test-ffi-python: python ## The Python package from its wheel, in a clean environment
 	PYTHON="$(PYTHON)" ffi-python/tests/run.sh $(WHEELS)/tensorpow-*.whl
+
+test-ui: ## The dashboard in a headless Chromium
+	$(CARGO) test -p tensorpow-server --test ui
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header

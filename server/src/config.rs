@@ -13,6 +13,7 @@ use crate::mining::payload::{EngineKind, PowForm};
 use crate::store::StoreLimits;
 use clap::Args;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tensorpow_core::target::{
     CompactTarget, Difficulty, Normalizer, Target, parse_base_share_target,
@@ -106,6 +107,10 @@ pub struct ProxyArgs {
         value_name = "SECONDS"
     )]
     pub job_stale: u64,
+    /// Configuration file that the dashboard's wizard writes; by default
+    /// $XDG_CONFIG_HOME/tensorpow/config.toml
+    #[arg(long, env = "TENSORPOW_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// The proxy's configuration.
@@ -135,6 +140,8 @@ pub struct Config {
     pub limits: RequestLimits,
     /// Limits on connections.
     pub connections: ConnectionLimits,
+    /// The file that the dashboard's wizard writes.
+    pub config_file: PathBuf,
 }
 
 impl ProxyArgs {
@@ -176,8 +183,17 @@ impl ProxyArgs {
                 ..RequestLimits::default()
             },
             connections: ConnectionLimits::default(),
+            config_file: self.config.unwrap_or_else(default_file),
         })
     }
+}
+
+/// `$XDG_CONFIG_HOME/tensorpow/config.toml`
+fn default_file() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let folder = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".config"));
+    folder.or_else(home).unwrap_or_default().join("tensorpow/config.toml")
 }
 
 /// Flags of the development chain.

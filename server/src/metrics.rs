@@ -118,6 +118,7 @@ pub struct Metrics {
     request_seconds: Histograms,
     first_byte_seconds: Histograms,
     tokens: Counters<1>,
+    generated: Counter,
     injected: Counters<1>,
     uninjected: Counters<2>,
     proofs_received: Counters<1>,
@@ -149,6 +150,7 @@ impl Metrics {
             request_seconds: latency_family(),
             first_byte_seconds: latency_family(),
             tokens: Counters::default(),
+            generated: Counter::default(),
             injected: Counters::default(),
             uninjected: Counters::default(),
             proofs_received: Counters::default(),
@@ -181,6 +183,12 @@ impl Metrics {
             self.first_byte_seconds.clone(),
         );
         registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
+        registry.register(
+            "tokens_generated",
+            "Generated tokens, those of running streams included: an event counts as a token until \
+             the answer's usage says more",
+            self.generated.clone(),
+        );
         registry.register(
             "inference_injected",
             "Requests that carry a pow payload",
@@ -248,6 +256,7 @@ impl Metrics {
             kind,
             started: Instant::now(),
             first_byte_seen: false,
+            streamed: 0,
             finished: false,
         }
     }
@@ -313,6 +322,8 @@ pub struct InFlight {
     kind: &'static str,
     started: Instant,
     first_byte_seen: bool,
+    /// Tokens counted while they streamed.
+    streamed: u64,
     finished: bool,
 }
 
@@ -325,6 +336,12 @@ impl InFlight {
             let labels = [("route", self.route)];
             self.metrics.first_byte_seconds.get_or_create(&labels).observe(seconds);
         }
+    }
+
+    /// Counts the events of a piece of a stream as tokens.
+    pub fn streamed(&mut self, events: u64) {
+        self.streamed += events;
+        self.metrics.generated.inc_by(events);
     }
 
     /// Ends the count.
@@ -341,6 +358,7 @@ impl InFlight {
         if let Some(usage) = usage {
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            metrics.generated.inc_by(usage.output.saturating_sub(self.streamed));
         }
     }
 }

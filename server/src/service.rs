@@ -16,6 +16,7 @@ use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
 use crate::store::ProofStore;
+use crate::ui::{self, Ui};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -151,6 +152,7 @@ impl Service {
             source: link.as_ref().map(|link| link.source.name()),
             chain_report: link.as_ref().and_then(|link| link.report.clone()),
             collector_endpoint: collector.endpoint().to_owned(),
+            ui: Ui::new(config.config_file),
             started: Instant::now(),
             draining: AtomicBool::new(false),
         });
@@ -180,6 +182,8 @@ impl Service {
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
         }
         self.proof_tasks.spawn(intake.run(messages));
+        self.tasks.spawn(ui::observe(self.app.clone()));
+        self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
         let app = self.app.clone();
         self.tasks.spawn(async move { app.engine.probe_forever().await });
         let app = self.app.clone();

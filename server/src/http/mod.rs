@@ -22,6 +22,7 @@ pub mod usage;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::store::ProofStore;
+use crate::ui::Ui;
 use engine::Engine;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,6 +70,8 @@ pub struct App {
     pub chain_report: Option<StatusReport>,
     /// Where engines push their proofs.
     pub collector_endpoint: String,
+    /// The dashboard.
+    pub ui: Ui,
     /// When the proxy started.
     pub started: Instant,
     /// Set while the proxy lets its last requests finish.

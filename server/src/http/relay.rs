@@ -72,10 +72,11 @@ impl Relay {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers belong to the engine's framing, which ends here.
                     let Ok(piece) = frame.into_data() else { continue };
-                    self.usage.feed(&piece);
+                    let events = self.usage.feed(&piece);
                     let deadline = Instant::now() + self.idle_limit;
                     self.idle.as_mut().reset(deadline);
                     self.in_flight.first_byte();
+                    self.in_flight.streamed(events);
                     return Poll::Ready(Some(Frame::data(piece)));
                 }
                 Poll::Ready(Some(Err(error))) => {

@@ -5,6 +5,7 @@ use super::auth::{Access, require};
 use super::errors::ApiError;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::{App, generate, proofs, status};
+use crate::ui;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
@@ -39,12 +40,15 @@ pub fn router(app: Arc<App>, access: Access) -> Router {
         .route("/v1/proof/{id}", get(proofs::proof))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
+        .merge(ui::api::views())
+        .merge(ui::api::changes())
         .layer(from_fn_with_state(Arc::new(access), require));
     let open =
         Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));
     Router::new()
         .merge(guarded)
         .merge(open)
+        .merge(ui::assets::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(Extension(keep))

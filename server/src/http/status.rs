@@ -22,6 +22,14 @@ pub async fn health() -> Json<Value> {
 
 /// GET `/ready`: 200 when users can be served, else 503, with every reason by name.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let (body, ready) = readiness(&app);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// What `/ready` says, and whether users can be served.
+#[must_use]
+pub fn readiness(app: &App) -> (Value, bool) {
     let mut reasons = Vec::new();
     if app.draining.load(Ordering::Relaxed) {
         reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
@@ -29,9 +37,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     if app.engine.health() != Health::Up {
         reasons.push(json!({ "name": "engine", "detail": app.engine.health().as_str() }));
     }
-    let mining = mining_reason(&app);
+    let mining = mining_reason(app);
+    let ready = reasons.is_empty();
     let body = json!({
-        "ready": reasons.is_empty(),
+        "ready": ready,
         "reasons": reasons,
         "mining": {
             "ready": mining.is_none(),
@@ -40,8 +49,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
             "collector": app.collector_endpoint,
         },
     });
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(body)).into_response()
+    (body, ready)
 }
 
 /// Why the mining model would not be mined at this moment.
@@ -57,11 +65,19 @@ fn mining_reason(app: &App) -> Option<NotMined> {
 
 /// GET `/status`: the reference's keys where they have a meaning here, and ours.
 pub async fn status(State(app): State<Arc<App>>) -> Response {
+    let text = serde_json::to_string_pretty(&document(&app)).unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], text).into_response()
+}
+
+/// What `/status` says.
+#[must_use]
+pub fn document(app: &App) -> Value {
     let snapshot = app.context.load();
     let (job, vdf) = (snapshot.job(), snapshot.vdf());
     let block_hash = job.map(|job| format!("{:x}", job.parent()));
     let store = app.store.stats();
-    let body = json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.started.elapsed().as_secs(),
         "context": {
@@ -75,7 +91,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             "cooldown_remaining_seconds": 0,
             "expected_model_identifier": snapshot.expected_model_identifier(),
             "source": app.source,
-            "not_mining": mining_reason(&app).map(NotMined::reason),
+            "not_mining": mining_reason(app).map(NotMined::reason),
         },
         "vdf": { "available": vdf.is_some(), "current_block": vdf.map(|vdf| format!("{:x}", vdf.challenge)) },
         "proxy": {
@@ -91,10 +107,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
             "collector": app.collector_endpoint,
         },
         "chain": app.chain_report.as_ref().map(|report| report()),
-    });
-    let text = serde_json::to_string_pretty(&body).unwrap_or_default();
-    let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], text).into_response()
+    })
 }
 
 /// GET `/metrics`: Prometheus text.
@@ -102,6 +115,16 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
 /// # Errors
 /// 500 should the encoder fail.
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let text = metrics_text(&app)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+}
+
+/// What `/metrics` says.
+///
+/// # Errors
+/// 500 should the encoder fail.
+pub fn metrics_text(app: &App) -> Result<String, ApiError> {
     let snapshot = app.context.load();
     let store = app.store.stats();
     let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
@@ -114,9 +137,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         store_bytes: whole(store.bytes),
         engine_up: i64::from(app.engine.health() == Health::Up),
     };
-    let text = app.metrics.render(&gauges).map_err(|error| {
+    app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
-    })?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+    })
 }

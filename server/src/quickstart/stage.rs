@@ -104,6 +104,7 @@ fn proxy_args(args: &QuickstartArgs, engine_port: u16) -> Result<ProxyArgs, Quic
         proof_megabytes: 100,
         share_normalizer: Normalizer::DEFAULT.0,
         job_stale: 60,
+        config: None,
     })
 }
 
