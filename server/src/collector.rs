@@ -1,38 +1,28 @@
-//! The proof collector: engines push finished proofs over ZeroMQ, a thread reads them off the
-//! socket, every message is verified, filed under its completion id, and forwarded when it can
-//! still be of use. Filing never waits for whoever takes the proofs. spec: proxy §16
+//! The proof collector: engines push finished proofs over ZeroMQ, a thread reads them off the socket
+//! for the intake ([`crate::intake`]). Anybody who reaches the socket can push, so it is on loopback,
+//! or open to listed addresses only ([`crate::zap`]). spec: proxy §16.1
 
-use crate::metrics::{Metrics, ProofDrop};
-use crate::mining::model::normalize_model_identifier;
-use crate::mining::sink::{ProofSink, ReceivedProof, Verdict};
-use crate::mining::snapshot::ContextCell;
-use crate::store::ProofStore;
+use crate::zap::{AddressRange, Gate};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
-use tensorpow_core::classify::Tier;
-use tensorpow_core::proof::{MiningResponseRef, ProofRef};
-use tensorpow_core::units::{BlockHash, Digest, HeaderPrefix};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 /// Messages read ahead of their verification.
 const READ_AHEAD: usize = 64;
-/// Proofs waiting for the sink.
-const SINK_QUEUE: usize = 1024;
-/// Judgements an observer may lag behind.
-const EVENTS: usize = 256;
 /// How often the reader looks whether it should stop.
 const POLL_MS: i64 = 100;
 
 /// Where and what the collector takes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CollectorSettings {
     /// Address to bind; port 0 takes a free one.
     pub address: SocketAddr,
     /// Larger messages are refused by the socket itself.
     pub max_message: usize,
+    /// Who may connect; with none, only loopback addresses can be bound.
+    pub allow: Vec<AddressRange>,
 }
 
 /// The collector cannot start. Always fatal: without it every proof is lost.
@@ -41,7 +31,7 @@ pub struct CollectorSettings {
 pub enum CollectorError {
     /// Proofs would be taken from anybody.
     #[error(
-        "the proof collector has no authentication and binds loopback addresses only, not {0}; tunnel the proofs of a remote engine"
+        "the proof collector would take proofs from anybody on {0}: bind 127.0.0.1, or list the engines' addresses with --collector-allow (TENSORPOW_COLLECTOR_ALLOW)"
     )]
     NotLoopback(SocketAddr),
     /// The socket could not be bound.
@@ -66,6 +56,7 @@ pub struct Collector {
     endpoint: String,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    gate: Option<Gate>,
 }
 
 impl Collector {
@@ -76,10 +67,15 @@ impl Collector {
     pub fn bind(
         settings: CollectorSettings,
     ) -> Result<(Self, mpsc::Receiver<Bytes>), CollectorError> {
-        if !settings.address.ip().is_loopback() {
+        if !settings.address.ip().is_loopback() && settings.allow.is_empty() {
             return Err(CollectorError::NotLoopback(settings.address));
         }
-        let socket = zmq::Context::new().socket(zmq::PULL)?;
+        let context = zmq::Context::new();
+        let socket = context.socket(zmq::PULL)?;
+        let gate = match settings.allow.as_slice() {
+            [] => None,
+            allow => Some(Gate::guard(&context, &socket, allow)?),
+        };
         socket.set_linger(0)?;
         socket.set_rcvhwm(i32::try_from(READ_AHEAD).unwrap_or(i32::MAX))?;
         socket.set_maxmsgsize(i64::try_from(settings.max_message).unwrap_or(i64::MAX))?;
@@ -103,7 +99,7 @@ impl Collector {
         let thread = std::thread::Builder::new()
             .name("proof-collector".to_owned())
             .spawn(move || read(&socket, &sender, &stopped))?;
-        Ok((Self { endpoint, stop, thread: Some(thread) }, receiver))
+        Ok((Self { endpoint, stop, thread: Some(thread), gate }, receiver))
     }
 
     /// Where engines connect, as `tcp://host:port`.
@@ -116,6 +112,12 @@ impl Collector {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.endpoint.rsplit(':').next()?.parse().ok()
+    }
+
+    /// Connections refused because their address is not listed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.gate.as_ref().map_or(0, Gate::refused)
     }
 }
 
@@ -147,166 +149,5 @@ fn read(socket: &zmq::Socket, sender: &mpsc::Sender<Bytes>, stop: &AtomicBool) {
                 return;
             }
         }
-    }
-}
-
-/// A proof and what the sink made of it.
-#[derive(Debug, Clone)]
-pub struct Judged {
-    /// The proof.
-    pub proof: Arc<ReceivedProof>,
-    /// The verdict.
-    pub verdict: Verdict,
-}
-
-/// Files and forwards what the collector reads.
-#[derive(Debug)]
-pub struct Intake {
-    store: Arc<ProofStore>,
-    context: Arc<ContextCell>,
-    metrics: Arc<Metrics>,
-    /// Normalised identifier every proof must carry, if one is pinned.
-    expected_model: Option<String>,
-    sink: Option<mpsc::Sender<Arc<ReceivedProof>>>,
-    events: broadcast::Sender<Judged>,
-}
-
-impl Intake {
-    /// An intake without a sink: proofs are filed only.
-    #[must_use]
-    pub fn new(
-        store: Arc<ProofStore>,
-        context: Arc<ContextCell>,
-        metrics: Arc<Metrics>,
-        pinned: Option<&str>,
-    ) -> Self {
-        Self {
-            store,
-            context,
-            metrics,
-            expected_model: pinned.map(normalize_model_identifier),
-            sink: None,
-            events: broadcast::Sender::new(EVENTS),
-        }
-    }
-
-    /// Judgements as they are made.
-    #[must_use]
-    pub fn judgements(&self) -> broadcast::Receiver<Judged> {
-        self.events.subscribe()
-    }
-
-    /// Forwards to `sink` from now on; the returned future does the work.
-    pub fn forward_to(
-        &mut self,
-        sink: Arc<dyn ProofSink>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (sender, mut waiting) = mpsc::channel::<Arc<ReceivedProof>>(SINK_QUEUE);
-        self.sink = Some(sender);
-        let (metrics, events) = (self.metrics.clone(), self.events.clone());
-        async move {
-            while let Some(proof) = waiting.recv().await {
-                let verdict = sink.submit(&proof).await;
-                metrics.count_judged(verdict.label());
-                // Nobody may be watching.
-                let _ = events.send(Judged { proof, verdict });
-            }
-        }
-    }
-
-    /// Takes messages until the collector stops.
-    pub async fn run(self, mut messages: mpsc::Receiver<Bytes>) {
-        while let Some(message) = messages.recv().await {
-            if let Err(reason) = self.accept(message) {
-                self.metrics.count_dropped(reason);
-            }
-        }
-    }
-
-    /// One message: verified, filed, forwarded. An audit is filed only. What is filed and not
-    /// forwarded has a reason too. spec: proxy §16.3
-    fn accept(&self, message: Bytes) -> Result<(), ProofDrop> {
-        let proof = classify(message)?;
-        self.metrics.count_received(proof.tier);
-        if proof.tier == Tier::Audit {
-            if proof.completion_id.is_empty() {
-                return Err(ProofDrop::AuditWithoutId);
-            }
-            tracing::info!(completion_id = proof.completion_id, "audit proof filed");
-            self.store.put(Arc::new(proof));
-            return Ok(());
-        }
-        if self.is_other_model(&proof) {
-            tracing::warn!(model = proof.model_identifier, "dropping a proof of another model");
-            return Err(ProofDrop::OtherModel);
-        }
-        let proof = Arc::new(proof);
-        if !proof.completion_id.is_empty() {
-            tracing::info!("Received proof with completion_id: {}", proof.completion_id);
-            self.store.put(proof.clone());
-        }
-        self.forward(proof)
-    }
-
-    fn is_other_model(&self, proof: &ReceivedProof) -> bool {
-        self.expected_model.as_ref().is_some_and(|expected| {
-            let found = normalize_model_identifier(&proof.model_identifier);
-            !found.is_empty() && found != *expected
-        })
-    }
-
-    /// Staleness is decided by the parent block, never by the request id: templates are renewed
-    /// every few seconds on the same parent. spec: proxy §16.3
-    fn forward(&self, proof: Arc<ReceivedProof>) -> Result<(), ProofDrop> {
-        let Some(sink) = &self.sink else { return Err(ProofDrop::NoSink) };
-        let current = self.context.load().parent();
-        if current.is_none() || proof.parent != current {
-            tracing::info!(
-                "Dropping stale proof: req_id={}, its parent is not the tip",
-                proof.request_id
-            );
-            return Err(ProofDrop::StaleParent);
-        }
-        sink.try_send(proof).map_err(|_| {
-            tracing::error!("the proof sink does not keep up; a proof was not forwarded");
-            ProofDrop::SinkQueueFull
-        })
-    }
-}
-
-/// Reads the fields that decide a proof's way out of a message. spec: proxy §16.2
-fn classify(message: Bytes) -> Result<ReceivedProof, ProofDrop> {
-    let response = MiningResponseRef::read(&message).map_err(|error| {
-        tracing::warn!(%error, bytes = message.len(), "dropping a message that is no proof");
-        ProofDrop::Malformed
-    })?;
-    let proof = response.pow_blob.ok_or(ProofDrop::NoPowBlob)?;
-    let tier = if response.is_audit() {
-        Tier::Audit
-    } else if proof.is_solution {
-        Tier::Solution
-    } else {
-        Tier::Share
-    };
-    let received = ReceivedProof {
-        completion_id: response.effective_completion_id().unwrap_or_default(),
-        tier,
-        request_id: response.req_id,
-        parent: parent(&proof),
-        digest: proof.hash.try_into().ok().map(Digest::from_bytes),
-        model_identifier: String::from_utf8_lossy(proof.model_identifier).into_owned(),
-        received_at: SystemTime::now(),
-        message: message.clone(),
-    };
-    Ok(received)
-}
-
-/// The parent block a proof is bound to: what its header says, or its own field where the header
-/// is missing. spec: proxy §16.3
-fn parent(proof: &ProofRef<'_>) -> Option<BlockHash> {
-    let prefix: Option<[u8; HeaderPrefix::LEN]> = proof.header_prefix.try_into().ok();
-    match prefix {
-        Some(prefix) => Some(HeaderPrefix::from_bytes(prefix).parent()),
-        None => proof.block_hash.try_into().ok().map(BlockHash::from_bytes),
     }
 }

@@ -1,6 +1,7 @@
 //! Settings of the proxy: the flags (with their environment variables), and the typed
 //! configuration they become. What would be unsafe is refused here, by name and with the way out.
 
+use crate::cache::CacheLimits;
 use crate::collector::CollectorSettings;
 use crate::devnet::chain::ChainSettings;
 use crate::devnet::vdf::DEFAULT_TICKS;
@@ -9,8 +10,10 @@ use crate::http::auth::{Access, ApiKey, ApiKeyError};
 use crate::http::engine::{EngineTimeouts, EngineUrl};
 use crate::http::listen::ConnectionLimits;
 use crate::mining::model::{ModelId, ModelRecord};
+use crate::mining::pause::SolutionCooldown;
 use crate::mining::payload::{EngineKind, PowForm};
-use crate::store::StoreLimits;
+use crate::spool::{Location, Retention, SpoolSettings};
+use crate::zap::AddressRange;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,7 +68,8 @@ pub struct ProxyArgs {
     /// The proxy's own key towards the engine
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
     pub engine_key: Option<String>,
-    /// Address where engines push their proofs (ZeroMQ PULL, loopback only)
+    /// Address where engines push their proofs (ZeroMQ PULL); anything but loopback needs
+    /// --collector-allow
     #[arg(
         long,
         env = "TENSORPOW_COLLECTOR",
@@ -73,6 +77,26 @@ pub struct ProxyArgs {
         value_name = "ADDR"
     )]
     pub collector: SocketAddr,
+    /// Addresses or ranges of the engines that may connect to the collector
+    #[arg(
+        long,
+        env = "TENSORPOW_COLLECTOR_ALLOW",
+        value_delimiter = ',',
+        value_name = "ADDR|RANGE"
+    )]
+    pub collector_allow: Vec<AddressRange>,
+    /// Folder of what must survive a restart: the proofs, in spool/; `none` keeps them in memory
+    #[arg(long, env = "TENSORPOW_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Hours that proofs stay in the spool
+    #[arg(long, env = "TENSORPOW_SPOOL_HOURS", default_value_t = 168, value_name = "HOURS")]
+    pub spool_hours: u64,
+    /// Megabytes of proofs in the spool
+    #[arg(long, env = "TENSORPOW_SPOOL_MB", default_value_t = 1024, value_name = "MB")]
+    pub spool_megabytes: u64,
+    /// Mean length in seconds of the pause after each solution or share; 0 for none
+    #[arg(long, env = "MINING_SOLUTION_COOLDOWN_SEC", default_value_t = 0, value_name = "SECONDS")]
+    pub solution_cooldown: u64,
     /// Largest proof message in bytes
     #[arg(long, default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
     pub max_proof: usize,
@@ -134,8 +158,12 @@ pub struct Config {
     pub timeouts: EngineTimeouts,
     /// The proof collector.
     pub collector: CollectorSettings,
-    /// The proof store.
-    pub store: StoreLimits,
+    /// The proof cache.
+    pub cache: CacheLimits,
+    /// The spool behind it.
+    pub spool: SpoolSettings,
+    /// The pause after each solution or share.
+    pub solution_cooldown: Option<SolutionCooldown>,
     /// Limits on requests.
     pub limits: RequestLimits,
     /// Limits on connections.
@@ -172,8 +200,22 @@ impl ProxyArgs {
                 idle: Duration::from_secs(self.engine_idle),
                 ..EngineTimeouts::default()
             },
-            collector: CollectorSettings { address: self.collector, max_message: self.max_proof },
-            store: StoreLimits {
+            collector: CollectorSettings {
+                address: self.collector,
+                max_message: self.max_proof,
+                allow: self.collector_allow,
+            },
+            spool: SpoolSettings {
+                location: spool_location(self.data_dir),
+                retention: Retention {
+                    max_age: Duration::from_secs(self.spool_hours.saturating_mul(3600)),
+                    max_bytes: self.spool_megabytes.saturating_mul(1024 * 1024),
+                    ..Retention::default()
+                },
+                ..SpoolSettings::default()
+            },
+            solution_cooldown: SolutionCooldown::new(Duration::from_secs(self.solution_cooldown)),
+            cache: CacheLimits {
                 ttl: Duration::from_secs(self.proof_ttl),
                 max_bytes: self.proof_megabytes.max(1).saturating_mul(1024 * 1024),
             },
@@ -194,6 +236,28 @@ fn default_file() -> PathBuf {
     let folder = variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(".config"));
     folder.or_else(home).unwrap_or_default().join("tensorpow/config.toml")
+}
+
+/// The spool's place: in the data folder, by default that of the user. Without either, and for the
+/// word `none`, in memory.
+#[must_use]
+pub fn spool_location(data_dir: Option<PathBuf>) -> Location {
+    let folder = match data_dir {
+        Some(folder) if folder.as_os_str() == "none" => return Location::Memory,
+        Some(folder) if !folder.as_os_str().is_empty() => Some(folder),
+        _ => default_data_dir(),
+    };
+    folder.map_or(Location::Memory, |folder| Location::Folder(folder.join("spool")))
+}
+
+/// `$XDG_DATA_HOME/tensorpow`, else `~/.local/share/tensorpow`.
+fn default_data_dir() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = match variable("XDG_DATA_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(variable("HOME")?).join(".local/share"),
+    };
+    base.is_absolute().then(|| base.join("tensorpow"))
 }
 
 /// Flags of the development chain.

@@ -1,22 +1,29 @@
 //! `tensorpow`, the miner's proxy: it serves the OpenAI API in front of an inference engine, puts
 //! the mining context on each request, collects the proofs the engine leaves and hands them to the
 //! chain. One direction: a socket ([`http`]) reads a snapshot ([`mining`]), the engine answers, its
-//! proof arrives ([`collector`]), is kept ([`store`]) and goes to a sink ([`mining::sink`]).
-//! [`service`] puts the pieces together, [`ui`] shows them; [`devnet`] is a chain to try them on. Beside all that,
-//! [`proof_command`] inspects, judges and converts proofs, and [`vdf_command`] makes and checks VDF
-//! proofs by hand.
+//! proof arrives ([`collector`], [`intake`]), is on disk ([`spool`], with the [`store`] to find it)
+//! and goes out ([`outbox`]) to a sink ([`mining::sink`]). [`service`] puts the pieces together;
+//! [`devnet`] is a chain to try them on. Beside all that, [`proof_command`] inspects, judges and
+//! converts proofs, [`spool_command`] shows those on disk, and [`vdf_command`] makes and checks VDF
+//! proofs by hand. [`ui`] is the dashboard.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod collector;
 pub mod config;
 pub mod devnet;
 pub mod http;
+pub mod intake;
 pub mod metrics;
 pub mod mining;
+pub mod outbox;
 pub mod proof_command;
 pub mod quickstart;
 pub mod report;
 pub mod service;
+pub mod spool;
+pub mod spool_command;
 pub mod store;
 pub mod ui;
 pub mod vdf_command;
+pub mod zap;

@@ -10,6 +10,7 @@ use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
+use tensorpow_server::spool_command::{self, SpoolCommand};
 use tensorpow_server::vdf_command::{self, VdfCommand};
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +32,9 @@ enum Command {
     /// Inspect, judge, compare and convert proofs
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Look at the proofs on disk, deliver dead letters again
+    #[command(subcommand)]
+    Spool(SpoolCommand),
 }
 
 /// What runs until it is stopped.
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Vdf(command) => return vdf_command::run(command),
         Command::Proof(command) => return proof_command::run(&command),
+        Command::Spool(command) => return spool_command::run(&command),
         Command::Proxy(command) => command,
     };
     let quiet = matches!(*command, ProxyCommand::Quickstart(_));
@@ -98,7 +103,9 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
         ProxyCommand::Serve(args) => {
             Service::start(args.into_config()?, None).await?.run(stop).await;
         }
-        ProxyCommand::Devnet(DevnetCommand { chain, proxy }) => {
+        ProxyCommand::Devnet(DevnetCommand { chain, mut proxy }) => {
+            // What is mined here is worth nothing, so it is kept only if somebody says where.
+            proxy.data_dir.get_or_insert_with(|| "none".into());
             let settings = chain.into_settings()?;
             let target = block_target(&settings)?;
             tracing::info!(

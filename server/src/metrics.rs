@@ -4,12 +4,14 @@
 use crate::http::inject::{Class, Route};
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
+use crate::spool::SpoolStats;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 use tensorpow_core::classify::Tier;
@@ -66,12 +68,18 @@ pub enum ProofDrop {
     StaleParent,
     /// There is nobody to forward to: kept.
     NoSink,
-    /// The sink does not keep up: kept, not forwarded.
+    /// Neither disk nor sink keep up: not forwarded.
     SinkQueueFull,
+    /// Mining is paused: kept, not forwarded.
+    Paused,
+    /// The same proof has arrived before.
+    Duplicate,
 }
 
 impl ProofDrop {
-    const fn label(self) -> &'static str {
+    /// Label for counters and dead letters.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::NoPowBlob => "no_pow_blob",
@@ -80,7 +88,25 @@ impl ProofDrop {
             Self::StaleParent => "stale_parent",
             Self::NoSink => "no_sink",
             Self::SinkQueueFull => "sink_queue_full",
+            Self::Paused => "paused",
+            Self::Duplicate => "duplicate",
         }
+    }
+}
+
+impl fmt::Display for ProofDrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the bytes are no MiningResponse",
+            Self::NoPowBlob => "the message carries no proof",
+            Self::OtherModel => "the proof is for another model than the pinned one",
+            Self::AuditWithoutId => "an audit proof without a completion id",
+            Self::StaleParent => "its parent was not the tip when it arrived",
+            Self::NoSink => "there is nobody to forward it to",
+            Self::SinkQueueFull => "neither disk nor sink kept up",
+            Self::Paused => "mining was paused when it arrived",
+            Self::Duplicate => "the same proof has arrived before",
+        })
     }
 }
 
@@ -95,6 +121,10 @@ pub struct Gauges {
     pub store_proofs: i64,
     /// Their bytes.
     pub store_bytes: i64,
+    /// Size of the spool.
+    pub spool: SpoolStats,
+    /// 1 while the spool's disk fails.
+    pub spool_degraded: i64,
     /// 1 while the engine's health probe succeeds.
     pub engine_up: i64,
 }
@@ -105,6 +135,13 @@ struct GaugeSet {
     vdf_tick: Gauge,
     store_proofs: Gauge,
     store_bytes: Gauge,
+    spool_entries: Gauge,
+    spool_bytes: Gauge,
+    spool_open: Gauge,
+    spool_dead: Gauge,
+    spool_commits: Gauge,
+    spool_evicted: Gauge,
+    spool_degraded: Gauge,
     engine_up: Gauge,
 }
 
@@ -124,6 +161,7 @@ pub struct Metrics {
     proofs_received: Counters<1>,
     proofs_dropped: Counters<1>,
     proofs_judged: Counters<1>,
+    proofs_unstored: Counter,
     jobs: Counters<1>,
     gauges: GaugeSet,
 }
@@ -156,6 +194,7 @@ impl Metrics {
             proofs_received: Counters::default(),
             proofs_dropped: Counters::default(),
             proofs_judged: Counters::default(),
+            proofs_unstored: Counter::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
             registry: Registry::default(),
@@ -214,6 +253,11 @@ impl Metrics {
             "Verdicts of the sink: block, share or the reject reason",
             self.proofs_judged.clone(),
         );
+        registry.register(
+            "proofs_unstored",
+            "Proofs that the spool did not take, kept in memory only",
+            self.proofs_unstored.clone(),
+        );
         registry.register("jobs", "Updates of the mining context", self.jobs.clone());
         let gauges = &self.gauges;
         registry.register(
@@ -228,6 +272,17 @@ impl Metrics {
             "Bytes of the proofs in the store",
             gauges.store_bytes.clone(),
         );
+        for (name, help, gauge) in [
+            ("spool_entries", "Proofs in the spool", &gauges.spool_entries),
+            ("spool_bytes", "Bytes of the proofs in the spool", &gauges.spool_bytes),
+            ("spool_open", "Proofs still to be delivered", &gauges.spool_open),
+            ("spool_dead", "Proofs with a dead delivery", &gauges.spool_dead),
+            ("spool_commits", "Commits of the spool since the start", &gauges.spool_commits),
+            ("spool_evicted", "Proofs removed by age or size", &gauges.spool_evicted),
+            ("spool_degraded", "1 while the spool's disk fails", &gauges.spool_degraded),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
         registry.register(
             "engine_up",
             "1 while the engine's health probe succeeds",
@@ -281,6 +336,11 @@ impl Metrics {
         self.proofs_dropped.get_or_create(&[("reason", reason.label())]).inc();
     }
 
+    /// Counts a proof that is in memory only.
+    pub fn count_unstored(&self) {
+        self.proofs_unstored.inc();
+    }
+
     /// Counts a sink's verdict.
     pub fn count_judged(&self, verdict: &'static str) {
         self.proofs_judged.get_or_create(&[("verdict", verdict)]).inc();
@@ -306,6 +366,18 @@ impl Metrics {
         self.gauges.vdf_tick.set(now.vdf_tick);
         self.gauges.store_proofs.set(now.store_proofs);
         self.gauges.store_bytes.set(now.store_bytes);
+        let spool = &now.spool;
+        for (gauge, value) in [
+            (&self.gauges.spool_entries, spool.entries),
+            (&self.gauges.spool_bytes, spool.bytes),
+            (&self.gauges.spool_open, spool.open),
+            (&self.gauges.spool_dead, spool.dead),
+            (&self.gauges.spool_commits, spool.commits),
+            (&self.gauges.spool_evicted, spool.evicted),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.gauges.spool_degraded.set(now.spool_degraded);
         self.gauges.engine_up.set(now.engine_up);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

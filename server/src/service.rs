@@ -1,7 +1,7 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
-use crate::collector::{Collector, CollectorError, Intake, Judged};
+use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
@@ -9,12 +9,16 @@ use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Access;
 use crate::http::engine::Engine;
 use crate::http::{App, StatusReport, listen, router};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::mining::job::{JobSource, JobUpdate};
 use crate::mining::model::Models;
+use crate::mining::pause::Pause;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
+use crate::outbox::{Judged, Outbox};
+use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::ui::{self, Ui};
 use bytes::Bytes;
@@ -42,6 +46,9 @@ pub enum StartError {
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// The spool needs a decision.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -108,6 +115,8 @@ pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
     collector: Collector,
+    /// Held for those who watch a proxy without a sink.
+    _no_judgements: broadcast::Sender<Judged>,
     judgements: broadcast::Receiver<Judged>,
     /// End by themselves once the collector is gone.
     proof_tasks: JoinSet<()>,
@@ -125,7 +134,8 @@ impl Service {
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
         let metrics = Arc::new(Metrics::new());
-        let store = Arc::new(ProofStore::new(config.store));
+        let spool = open_spool(config.spool).await?;
+        let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
         let settings = PayloadSettings {
             engine: config.engine_kind,
             form: config.pow_form,
@@ -134,11 +144,20 @@ impl Service {
             share_normalizer: config.share_normalizer,
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
-        let pinned = models.pin.as_ref().map(ToString::to_string);
         let context = Arc::new(ContextCell::new(models, settings));
-        let intake =
-            Intake::new(store.clone(), context.clone(), metrics.clone(), pinned.as_deref());
-        let judgements = intake.judgements();
+        let pause = Arc::<Pause>::default();
+        let outbox = match &link {
+            Some(link) => {
+                let (sink, context, metrics) =
+                    (link.sink.clone(), context.clone(), metrics.clone());
+                Some(Arc::new(Outbox::open(sink, spool, context, metrics).await))
+            }
+            None => None,
+        };
+        let intake = Intake::new(store.clone(), context.clone(), metrics.clone(), outbox.clone())
+            .pausing(pause, config.solution_cooldown);
+        let (no_judgements, silence) = broadcast::channel(1);
+        let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let app = Arc::new(App {
             engine: Engine::new(
                 config.engine,
@@ -147,6 +166,7 @@ impl Service {
             ),
             context,
             store,
+            outbox,
             metrics,
             limits: config.limits,
             source: link.as_ref().map(|link| link.source.name()),
@@ -163,6 +183,7 @@ impl Service {
             listener,
             address,
             collector,
+            _no_judgements: no_judgements,
             judgements,
             proof_tasks: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -171,14 +192,11 @@ impl Service {
         Ok(service)
     }
 
-    fn spawn_tasks(
-        &mut self,
-        mut intake: Intake,
-        messages: mpsc::Receiver<Bytes>,
-        link: Option<Link>,
-    ) {
+    fn spawn_tasks(&mut self, intake: Intake, messages: mpsc::Receiver<Bytes>, link: Option<Link>) {
+        if let Some(outbox) = self.app.outbox.clone() {
+            self.proof_tasks.spawn(outbox.run());
+        }
         if let Some(link) = link {
-            self.proof_tasks.spawn(intake.forward_to(link.sink));
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
         }
         self.proof_tasks.spawn(intake.run(messages));
@@ -249,6 +267,12 @@ impl Service {
     pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(self.run(stop))
     }
+}
+
+/// Opening reads a file that was not closed as a whole, so it is done where that may take a while.
+async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
+    let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
+    opened.unwrap_or(Err(SpoolError::Closed))
 }
 
 /// Applies a source's updates to the mining context until it closes.

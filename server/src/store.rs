@@ -1,45 +1,13 @@
-//! Proofs by completion id, in memory: a list per id, newest last, bounded in bytes and age, the
-//! least recently used id dropped first. The doors are few on purpose, so that a durable spool can
-//! take its place. spec: proxy §6, §15
+//! Proofs by completion id as the `/v1/proof` routes and the broker see them: the spool says which
+//! there are, the cache in front of it holds the bytes of those used last. Proofs that the disk did
+//! not take are found as well, for as long as the cache has them. spec: proxy §6, §15
 
+use crate::cache::{CacheLimits, CacheStats, ProofCache};
 use crate::mining::sink::ReceivedProof;
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::spool::{self, Spool, SpoolError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// What an entry costs beside the proof's own bytes and its key (counted twice: it stands in two
-/// maps).
-const ENTRY_OVERHEAD: usize = 256;
-
-/// Limits of a store.
-#[derive(Debug, Clone, Copy)]
-pub struct StoreLimits {
-    /// Proofs older than this are dropped.
-    pub ttl: Duration,
-    /// Budget in bytes, overhead included.
-    pub max_bytes: usize,
-}
-
-impl Default for StoreLimits {
-    fn default() -> Self {
-        Self { ttl: Duration::from_secs(900), max_bytes: 500 * 1024 * 1024 }
-    }
-}
-
-#[derive(Debug)]
-struct Stored {
-    proof: Arc<ReceivedProof>,
-    at: Instant,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// In order of arrival.
-    proofs: Vec<Stored>,
-    /// Key into the recency map.
-    used: u64,
-}
 
 /// A proof found by completion id.
 #[derive(Debug, Clone)]
@@ -54,7 +22,7 @@ pub struct Found {
     pub index: usize,
     /// Proofs of the id.
     pub count: usize,
-    /// Time until it expires, never negative.
+    /// Time until it is no longer served, never negative.
     pub ttl_remaining: Duration,
 }
 
@@ -62,289 +30,176 @@ impl Found {
     /// Arrival in whole seconds since 1970.
     #[must_use]
     pub fn unix_seconds(&self) -> u64 {
-        seconds(self.proof.received_at)
+        self.proof.received_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Size of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Completion ids.
-    pub items: usize,
-    /// Proofs.
-    pub proofs: usize,
-    /// Bytes of the proofs.
-    pub bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// By completion id; ordered, so that `x-<digits>` can be looked up by prefix.
-    entries: BTreeMap<String, Entry>,
-    /// Completion ids by last use.
-    recency: BTreeMap<u64, String>,
-    clock: u64,
-    proofs: usize,
-    bytes: usize,
-    keys_cost: usize,
+/// One proof of an id: on disk, in memory, or both.
+struct Candidate {
+    completion_id: String,
+    arrived_us: u64,
+    seq: Option<u64>,
+    proof: Option<Arc<ReceivedProof>>,
 }
 
 /// The store.
 #[derive(Debug)]
 pub struct ProofStore {
-    limits: StoreLimits,
-    inner: Mutex<Inner>,
+    cache: ProofCache,
+    spool: Spool,
 }
 
 impl ProofStore {
-    /// An empty store.
+    /// A store over a spool.
     #[must_use]
-    pub fn new(limits: StoreLimits) -> Self {
-        Self { limits, inner: Mutex::default() }
+    pub fn new(limits: CacheLimits, spool: Spool) -> Self {
+        Self { cache: ProofCache::new(limits), spool }
     }
 
-    /// The limits.
+    /// The limits of the cache; its time to live counts for the spool's proofs as well.
     #[must_use]
-    pub const fn limits(&self) -> &StoreLimits {
-        &self.limits
+    pub const fn limits(&self) -> &CacheLimits {
+        self.cache.limits()
     }
 
-    /// Files a proof under its completion id. Expired proofs go first, then the ids that were used
-    /// least recently, until the budget holds; a proof larger than the budget is not kept.
-    pub fn put(&self, proof: Arc<ReceivedProof>) {
-        self.put_at(proof, Instant::now());
+    /// The spool.
+    #[must_use]
+    pub const fn spool(&self) -> &Spool {
+        &self.spool
     }
 
-    fn put_at(&self, proof: Arc<ReceivedProof>, now: Instant) {
-        let mut inner = self.lock();
-        inner.insert(proof, now);
-        inner.sweep(now, self.limits.ttl);
-        while inner.cost() > self.limits.max_bytes && inner.drop_least_recent() {}
+    /// Makes a proof known that the spool has, or cannot take.
+    pub fn put(&self, completion_id: &str, proof: Arc<ReceivedProof>, seq: Option<u64>) {
+        let now = Instant::now();
+        self.cache.put(completion_id, proof, seq, now, now);
     }
 
     /// The proof of a completion id, the newest unless an index (in order of arrival) is given.
-    /// Ids are resolved both ways: `x-0` finds the proofs of `x`, and `x` those of `x-<digits>`.
-    /// A hit counts as a use, not as a new arrival. spec: proxy §6
-    #[must_use]
-    pub fn get(&self, id: &str, index: Option<usize>) -> Option<Found> {
-        self.get_at(id, index, Instant::now())
-    }
-
-    fn get_at(&self, id: &str, index: Option<usize>, now: Instant) -> Option<Found> {
-        let mut inner = self.lock();
-        inner.sweep(now, self.limits.ttl);
-        let keys = inner.resolve(id);
-        let mut of_id: Vec<(&String, &Stored)> = keys
-            .iter()
-            .filter_map(|key| Some((key, inner.entries.get(key)?)))
-            .flat_map(|(key, entry)| entry.proofs.iter().map(move |stored| (key, stored)))
-            .collect();
-        of_id.sort_by_key(|(_, stored)| stored.at);
-        let count = of_id.len();
+    /// spec: proxy §6
+    pub async fn find(&self, id: &str, index: Option<usize>) -> Option<Found> {
+        let ttl = self.limits().ttl;
+        let now_us = spool::entry::micros(SystemTime::now());
+        let oldest_us = now_us.saturating_sub(micros(ttl));
+        let of_id = id.to_owned();
+        let stored = self.spool.read(move |view| view.find(&of_id, oldest_us)).await;
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::debug!(%error, "proofs are looked up in memory only");
+            Vec::new()
+        });
+        let mut candidates = merge(id, stored, self.cache.get(id, Instant::now()));
+        let count = candidates.len();
         let index = index.or(count.checked_sub(1))?;
-        let (canonical_id, stored) = *of_id.get(index)?;
-        let found = Found {
-            proof: stored.proof.clone(),
-            aliased: canonical_id != id,
-            canonical_id: canonical_id.clone(),
+        if index >= count {
+            return None;
+        }
+        let chosen = candidates.swap_remove(index);
+        let proof = match (chosen.proof, chosen.seq) {
+            (Some(proof), _) => proof,
+            (None, Some(seq)) => self.load(&chosen.completion_id, seq, now_us).await?,
+            (None, None) => return None,
+        };
+        let age = Duration::from_micros(now_us.saturating_sub(chosen.arrived_us));
+        Some(Found {
+            proof,
+            aliased: chosen.completion_id != id,
+            canonical_id: chosen.completion_id,
             index,
             count,
-            ttl_remaining: self.limits.ttl.saturating_sub(now.duration_since(stored.at)),
-        };
-        keys.iter().for_each(|key| inner.touch(key));
-        Some(found)
-    }
-
-    /// The first `limit` completion ids, least recently used first, and how many there are.
-    #[must_use]
-    pub fn keys(&self, limit: usize) -> (usize, Vec<String>) {
-        let inner = self.lock();
-        (inner.entries.len(), inner.recency.values().take(limit).cloned().collect())
-    }
-
-    /// Size of the store.
-    #[must_use]
-    pub fn stats(&self) -> StoreStats {
-        let inner = self.lock();
-        StoreStats { items: inner.entries.len(), proofs: inner.proofs, bytes: inner.bytes }
-    }
-
-    /// Drops what has expired. Called now and then, so that an idle store gives its memory back.
-    pub fn sweep(&self) {
-        self.lock().sweep(Instant::now(), self.limits.ttl);
-    }
-
-    /// Every change leaves the maps consistent before anything can panic, so a poisoned lock still
-    /// guards a usable store.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn cost(&self) -> usize {
-        self.bytes + self.keys_cost + self.proofs * ENTRY_OVERHEAD
-    }
-
-    fn insert(&mut self, proof: Arc<ReceivedProof>, now: Instant) {
-        let key = proof.completion_id.clone();
-        self.proofs += 1;
-        self.bytes += proof.message.len();
-        if !self.entries.contains_key(&key) {
-            self.keys_cost += 2 * key.len();
-            self.entries.insert(key.clone(), Entry { proofs: Vec::new(), used: 0 });
-        }
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.proofs.push(Stored { proof, at: now });
-        }
-        self.touch(&key);
-    }
-
-    /// Makes an id the most recently used one.
-    fn touch(&mut self, key: &str) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        self.clock += 1;
-        self.recency.remove(&entry.used);
-        entry.used = self.clock;
-        self.recency.insert(self.clock, key.to_owned());
-    }
-
-    fn sweep(&mut self, now: Instant, ttl: Duration) {
-        let mut emptied = Vec::new();
-        for (key, entry) in &mut self.entries {
-            entry.proofs.retain(|stored| {
-                let kept = now.duration_since(stored.at) <= ttl;
-                if !kept {
-                    self.proofs -= 1;
-                    self.bytes -= stored.proof.message.len();
-                }
-                kept
-            });
-            if entry.proofs.is_empty() {
-                emptied.push(key.clone());
-            }
-        }
-        emptied.iter().for_each(|key| self.remove(key));
-    }
-
-    fn remove(&mut self, key: &str) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.recency.remove(&entry.used);
-            self.keys_cost -= 2 * key.len();
-            self.proofs -= entry.proofs.len();
-            self.bytes -=
-                entry.proofs.iter().map(|stored| stored.proof.message.len()).sum::<usize>();
-        }
-    }
-
-    fn drop_least_recent(&mut self) -> bool {
-        let Some(key) = self.recency.values().next().cloned() else { return false };
-        self.remove(&key);
-        true
-    }
-
-    /// The ids under which proofs for `id` are filed. spec: proxy §6
-    fn resolve(&self, id: &str) -> Vec<String> {
-        if self.entries.contains_key(id) {
-            return vec![id.to_owned()];
-        }
-        if let Some((base, suffix)) = id.rsplit_once('-') {
-            if is_digits(suffix) && self.entries.contains_key(base) {
-                return vec![base.to_owned()];
-            }
-        }
-        let prefix = format!("{id}-");
-        self.entries
-            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(&prefix))
-            .filter(|key| is_digits(&key[prefix.len()..]))
-            .cloned()
-            .collect()
-    }
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use tensorpow_core::classify::Tier;
-
-    fn proof(id: &str, size: usize) -> Arc<ReceivedProof> {
-        Arc::new(ReceivedProof {
-            message: Bytes::from(vec![0; size]),
-            completion_id: id.to_owned(),
-            tier: Tier::Share,
-            request_id: 1,
-            parent: None,
-            digest: None,
-            model_identifier: String::new(),
-            received_at: SystemTime::now(),
+            ttl_remaining: ttl.saturating_sub(age),
         })
     }
 
-    fn store(ttl: u64, max_bytes: usize) -> ProofStore {
-        ProofStore::new(StoreLimits { ttl: Duration::from_secs(ttl), max_bytes })
-    }
-
-    #[test]
-    fn the_budget_drops_the_least_recently_used_id() {
-        let (store, start) = (store(900, 1_048_576), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        store.put_at(proof("a", 400_000), at(0));
-        store.put_at(proof("b", 400_000), at(1));
-        assert_eq!(store.get_at("a", None, at(2)).unwrap().ttl_remaining.as_secs(), 898);
-        store.put_at(proof("c", 400_000), at(3));
-        assert!(store.get_at("b", None, at(4)).is_none());
-        assert_eq!(store.keys(500), (2, vec!["a".to_owned(), "c".to_owned()]));
-        assert_eq!(store.get_at("a", None, at(900)).unwrap().ttl_remaining.as_secs(), 0);
-        assert!(store.get_at("a", None, at(901)).is_none(), "older than the ttl");
-        assert_eq!(store.stats(), StoreStats { items: 1, proofs: 1, bytes: 400_000 });
-        store.put_at(proof("big", 2_000_000), at(902));
-        assert_eq!(store.stats(), StoreStats { items: 0, proofs: 0, bytes: 0 });
-    }
-
-    #[test]
-    fn an_id_keeps_all_its_proofs_in_order_of_arrival() {
-        let (store, start) = (store(10, 1 << 20), Instant::now());
-        for (second, size) in [(0, 5), (4, 7), (8, 9)] {
-            store.put_at(proof("x", size), start + Duration::from_secs(second));
-        }
-        let get = |index| {
-            let found = store.get_at("x", index, start + Duration::from_secs(8))?;
-            Some((found.proof.message.len(), found.index, found.count))
+    /// Reads a proof back and keeps it at hand.
+    async fn load(&self, completion_id: &str, seq: u64, now_us: u64) -> Option<Arc<ReceivedProof>> {
+        let proof = match load(&self.spool, seq).await {
+            Ok(proof) => Arc::new(proof?),
+            Err(error) => {
+                tracing::error!(%error, seq, "a stored proof cannot be read");
+                return None;
+            }
         };
-        assert_eq!(get(None), Some((9, 2, 3)));
-        assert_eq!(get(Some(0)), Some((5, 0, 3)));
-        assert_eq!(get(Some(3)), None);
-        let later = store.get_at("x", None, start + Duration::from_secs(12)).unwrap();
-        assert_eq!((later.count, store.stats().bytes), (2, 16), "the oldest has expired");
+        let now = Instant::now();
+        let age = now_us.saturating_sub(spool::entry::micros(proof.received_at));
+        if let Some(arrived) = now.checked_sub(Duration::from_micros(age)) {
+            self.cache.put(completion_id, proof.clone(), Some(seq), arrived, now);
+        }
+        Some(proof)
     }
 
-    #[test]
-    fn ids_resolve_both_ways_over_a_numeric_suffix() {
-        let store = store(900, 1 << 20);
-        for id in ["cmpl-a", "cmpl-b-0", "cmpl-b-1", "cmpl-b-x"] {
-            store.put(proof(id, 1));
-        }
-        let find = |id: &str| store.get(id, None).map(|found| (found.canonical_id, found.aliased));
-        assert_eq!(find("cmpl-a"), Some(("cmpl-a".into(), false)));
-        assert_eq!(find("cmpl-a-0"), Some(("cmpl-a".into(), true)));
-        assert_eq!(find("cmpl-a-12"), Some(("cmpl-a".into(), true)));
-        assert_eq!(find("cmpl-a-x"), None);
-        assert_eq!(find("cmpl-a-0-0"), None, "one level only");
-        assert_eq!(find("cmpl-b"), Some(("cmpl-b-1".into(), true)));
-        assert_eq!(store.get("cmpl-b", Some(0)).unwrap().canonical_id, "cmpl-b-0");
-        assert_eq!(store.get("cmpl-b", None).unwrap().count, 2);
-        assert_eq!(find("cmpl"), None);
-        assert_eq!(find(""), None);
+    /// The first `limit` completion ids, least recently used first, and how many there are. What is
+    /// not in memory was used before everything that is.
+    pub async fn keys(&self, limit: usize) -> (usize, Vec<String>) {
+        let oldest_us =
+            spool::entry::micros(SystemTime::now()).saturating_sub(micros(self.limits().ttl));
+        let stored = self.spool.read(move |view| view.completion_ids(oldest_us)).await;
+        let (_, in_memory) = self.cache.keys(usize::MAX);
+        let known: HashSet<&String> = in_memory.iter().collect();
+        let mut keys: Vec<String> = stored.unwrap_or_default();
+        keys.retain(|key| !known.contains(key));
+        keys.extend(in_memory.iter().cloned());
+        let count = keys.len();
+        keys.truncate(limit);
+        (count, keys)
     }
+
+    /// Size of the cache.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Drops from memory what has expired. Called now and then, so that an idle cache gives its
+    /// memory back.
+    pub fn sweep(&self) {
+        self.cache.sweep(Instant::now());
+    }
+}
+
+/// Reads a stored proof.
+///
+/// # Errors
+/// [`SpoolError`] when it cannot be read.
+pub async fn load(spool: &Spool, seq: u64) -> Result<Option<ReceivedProof>, SpoolError> {
+    spool
+        .read(move |view| {
+            let Some(entry) = view.entry(seq)? else { return Ok(None) };
+            let message = view.message(seq, &entry)?;
+            Ok(entry.into_proof(message.into()))
+        })
+        .await
+}
+
+/// What the spool and the cache have for an id, in order of arrival, each proof once. The two resolve
+/// an id on their own; an exact match in either hides aliases in the other.
+fn merge(id: &str, stored: Vec<spool::Found>, cached: Vec<crate::cache::Cached>) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = stored
+        .into_iter()
+        .map(|found| Candidate {
+            completion_id: found.completion_id,
+            arrived_us: found.arrived_us,
+            seq: Some(found.seq),
+            proof: None,
+        })
+        .collect();
+    for found in cached {
+        let same = |candidate: &&mut Candidate| found.seq.is_some() && candidate.seq == found.seq;
+        match candidates.iter_mut().find(same) {
+            Some(candidate) => candidate.proof = Some(found.proof),
+            None => candidates.push(Candidate {
+                completion_id: found.completion_id,
+                arrived_us: spool::entry::micros(found.proof.received_at),
+                seq: found.seq,
+                proof: Some(found.proof),
+            }),
+        }
+    }
+    if candidates.iter().any(|candidate| candidate.completion_id == id) {
+        candidates.retain(|candidate| candidate.completion_id == id);
+    }
+    candidates.sort_by_key(|candidate| (candidate.arrived_us, candidate.seq));
+    candidates
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

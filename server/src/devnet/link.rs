@@ -3,7 +3,7 @@
 
 use super::chain::{DevChain, Tip};
 use crate::mining::job::{JobSource, JobUpdate};
-use crate::mining::sink::{ProofSink, ReceivedProof, Verdict};
+use crate::mining::sink::{Attempt, ProofSink, ReceivedProof, Verdict};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl ProofSink for DevSink {
         "devnet"
     }
 
-    async fn submit(&self, proof: &ReceivedProof) -> Verdict {
+    async fn submit(&self, proof: &ReceivedProof, _: Attempt) -> Verdict {
         let (chain, message) = (self.chain.clone(), proof.message.clone());
         // Replaying a window takes milliseconds: not on a thread that serves sockets.
         let judged = tokio::task::spawn_blocking(move || chain.submit(&message)).await;

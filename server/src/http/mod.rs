@@ -16,11 +16,13 @@ pub mod profile;
 pub mod proofs;
 pub mod relay;
 pub mod router;
+pub mod spool;
 pub mod status;
 pub mod usage;
 
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
+use crate::outbox::Outbox;
 use crate::store::ProofStore;
 use crate::ui::Ui;
 use engine::Engine;
@@ -60,6 +62,8 @@ pub struct App {
     pub context: Arc<ContextCell>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
+    /// Proofs on their way to the sink; `None` without one.
+    pub outbox: Option<Arc<Outbox>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Limits on requests.

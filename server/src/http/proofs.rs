@@ -39,7 +39,8 @@ pub async fn proof(
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let (Path(id), Query(which)) = (id?, which?);
-    let found = app.store.get(&id, which.index).ok_or_else(|| ApiError::not_found("not found"))?;
+    let found =
+        app.store.find(&id, which.index).await.ok_or_else(|| ApiError::not_found("not found"))?;
     let number = |value: u64| HeaderValue::from(value);
     let mut response = found.proof.message.clone().into_response();
     let headers = response.headers_mut();
@@ -75,7 +76,7 @@ pub async fn status(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id?;
-    Ok(Json(match app.store.get(&id, None) {
+    Ok(Json(match app.store.find(&id, None).await {
         None => json!({ "completion_id": id, "available": false }),
         Some(found) => json!({
             "completion_id": found.canonical_id,
@@ -92,7 +93,7 @@ pub async fn status(
 
 /// GET `/v1/proof/keys`
 pub async fn keys(State(app): State<Arc<App>>) -> Json<Value> {
-    let (count, keys) = app.store.keys(KEYS_LISTED);
+    let (count, keys) = app.store.keys(KEYS_LISTED).await;
     Json(json!({ "count": count, "keys": keys }))
 }
 
@@ -105,6 +106,7 @@ pub async fn stats(State(app): State<Arc<App>>) -> Json<Value> {
         "max_bytes": limits.max_bytes,
         "ttl_seconds": limits.ttl.as_secs(),
         "proofs": stats.proofs,
+        "spool": super::spool::summary(&app),
     }))
 }
 

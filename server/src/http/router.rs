@@ -4,8 +4,7 @@
 use super::auth::{Access, require};
 use super::errors::ApiError;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
-use super::{App, generate, proofs, status};
-use crate::ui;
+use super::{App, generate, proofs, spool, status};
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
@@ -38,17 +37,19 @@ pub fn router(app: Arc<App>, access: Access) -> Router {
         .route("/v1/proof/stats", get(proofs::stats))
         .route("/v1/proof/status/{id}", get(proofs::status))
         .route("/v1/proof/{id}", get(proofs::proof))
+        .route("/v1/spool", get(spool::list))
+        .route("/v1/spool/replay", post(spool::replay))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
-        .merge(ui::api::views())
-        .merge(ui::api::changes())
+        .merge(crate::ui::api::views())
+        .merge(crate::ui::api::changes())
         .layer(from_fn_with_state(Arc::new(access), require));
     let open =
         Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));
     Router::new()
         .merge(guarded)
         .merge(open)
-        .merge(ui::assets::routes())
+        .merge(crate::ui::assets::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(Extension(keep))

@@ -2,11 +2,12 @@
 //! Readiness is about serving users; what keeps mining from starting is said beside it and never
 //! takes the proxy out of service. spec: proxy §3, §21.1
 
-use super::App;
 use super::engine::Health;
 use super::errors::ApiError;
+use super::{App, spool};
 use crate::metrics::Gauges;
 use crate::mining::snapshot::{NotMined, Offer};
+use crate::spool::SpoolHealth;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -48,8 +49,17 @@ pub fn readiness(app: &App) -> (Value, bool) {
             "source": app.source,
             "collector": app.collector_endpoint,
         },
+        "degraded": degraded(&app),
     });
     (body, ready)
+}
+
+/// What works less well than it should, though users are served.
+fn degraded(app: &App) -> Vec<Value> {
+    match app.store.spool().health() {
+        SpoolHealth::Durable => Vec::new(),
+        health => vec![json!({ "name": "spool", "detail": health.to_string() })],
+    }
 }
 
 /// Why the mining model would not be mined at this moment.
@@ -105,6 +115,7 @@ pub fn document(app: &App) -> Value {
             "proofs": store.proofs,
             "bytes": store.bytes,
             "collector": app.collector_endpoint,
+            "spool": spool::summary(&app),
         },
         "chain": app.chain_report.as_ref().map(|report| report()),
     })
@@ -135,6 +146,11 @@ pub fn metrics_text(app: &App) -> Result<String, ApiError> {
         vdf_tick: snapshot.vdf().map_or(0, |vdf| i64::try_from(vdf.tick.0).unwrap_or(i64::MAX)),
         store_proofs: whole(store.proofs),
         store_bytes: whole(store.bytes),
+        spool: app.store.spool().stats(),
+        spool_degraded: i64::from(matches!(
+            app.store.spool().health(),
+            SpoolHealth::Degraded { .. }
+        )),
         engine_up: i64::from(app.engine.health() == Health::Up),
     };
     app.metrics.render(&gauges).map_err(|error| {

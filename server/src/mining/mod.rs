@@ -5,6 +5,7 @@
 
 pub mod job;
 pub mod model;
+pub mod pause;
 pub mod payload;
 pub mod sink;
 pub mod snapshot;

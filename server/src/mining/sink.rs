@@ -1,5 +1,6 @@
 //! Finished proofs and the place they go. The collector ([`crate::collector`]) turns engine
-//! messages into [`ReceivedProof`]s; a sink judges or forwards them.
+//! messages into [`ReceivedProof`]s, the spool ([`crate::spool`]) keeps them, the outbox
+//! ([`crate::outbox`]) hands them to a sink, which judges or forwards them.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct ReceivedProof {
     pub tier: Tier,
     /// Job the window was mined for.
     pub request_id: u32,
+    /// The header's nonce.
+    pub nonce: u32,
     /// Parent block the window was mined on; `None` when the proof names none.
     pub parent: Option<BlockHash>,
     /// Final sampling digest; `None` when it is not 32 bytes.
@@ -43,6 +46,8 @@ pub enum Verdict {
     },
     /// The share was credited.
     Share,
+    /// Handed over to somebody who never answers, as a node on its result socket. spec: node §1
+    Sent,
     /// The proof was refused.
     Rejected {
         /// Label of the reason, for counters.
@@ -50,23 +55,30 @@ pub enum Verdict {
         /// The reason in words, with the values that disagree.
         detail: String,
     },
+    /// Nobody is there to take it. It did not leave, and is offered again later.
+    Unavailable {
+        /// What is missing.
+        detail: String,
+    },
 }
 
 impl Verdict {
-    /// Label for counters: `block`, `share` or the reject reason.
+    /// Label for counters: `block`, `share`, `sent`, `unavailable` or the reject reason.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Block { .. } => "block",
             Self::Share => "share",
+            Self::Sent => "sent",
             Self::Rejected { reason, .. } => reason,
+            Self::Unavailable { .. } => "unavailable",
         }
     }
 
-    /// True for a credited share and for a block.
+    /// True unless the proof was refused or not taken.
     #[must_use]
     pub const fn is_accepted(&self) -> bool {
-        !matches!(self, Self::Rejected { .. })
+        !matches!(self, Self::Rejected { .. } | Self::Unavailable { .. })
     }
 }
 
@@ -75,17 +87,40 @@ impl fmt::Display for Verdict {
         match self {
             Self::Block { height, hash } => write!(f, "block {height} {}", hash.display()),
             Self::Share => f.write_str("share credited"),
+            Self::Sent => f.write_str("sent"),
             Self::Rejected { reason, detail } => write!(f, "rejected ({reason}): {detail}"),
+            Self::Unavailable { detail } => write!(f, "not taken: {detail}"),
         }
     }
+}
+
+/// The how-manieth handing over of a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// An earlier attempt may have arrived: the proxy went down, or waited in vain, before it knew.
+    /// A sink that can say so to the other end does.
+    pub repeat: bool,
+}
+
+impl Attempt {
+    /// The first one.
+    pub const FIRST: Self = Self { number: 1, repeat: false };
 }
 
 /// Where solutions and shares go: a development chain, a node, a broker.
 #[async_trait]
 pub trait ProofSink: Send + Sync {
-    /// Name of the sink in logs and `/status`.
+    /// Name of the sink in logs, in `/status` and in the spool, where it must not change between
+    /// two runs.
     fn name(&self) -> &'static str;
 
+    /// Whether proofs of this tier go here at all. Audits never do.
+    fn takes(&self, tier: Tier) -> bool {
+        matches!(tier, Tier::Solution | Tier::Share)
+    }
+
     /// Hands over one solution or share and waits for what became of it.
-    async fn submit(&self, proof: &ReceivedProof) -> Verdict;
+    async fn submit(&self, proof: &ReceivedProof, attempt: Attempt) -> Verdict;
 }

@@ -8,13 +8,13 @@ mod child;
 mod client;
 mod stage;
 
-use crate::collector::Judged;
 use crate::config::ConfigError;
 use crate::devnet::vdf::DEFAULT_TICKS;
 use crate::http::App;
 use crate::http::engine::Health;
 use crate::mining::model::{ModelId, ModelIdError};
 use crate::mining::sink::Verdict;
+use crate::outbox::Judged;
 use crate::report::{self, Against};
 use crate::service::StartError;
 use child::{EngineProcess, SpawnError};

@@ -98,7 +98,7 @@ async fn proof(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id?;
-    let received = find(&app, &id)?;
+    let received = find(&app, &id).await?;
     let against = Against { share_target: None, v3_active: is_v3_active(&app) };
     let (completion_id, tier) = (received.completion_id.clone(), received.tier.as_str());
     let report = replay(&app, move || {
@@ -123,7 +123,7 @@ async fn picture(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(id) = id?;
-    let received = find(&app, &id)?;
+    let received = find(&app, &id).await?;
     let v3_active = is_v3_active(&app);
     let svg = replay(&app, move || {
         let steps = recent::steps_of(&received, v3_active).map_err(|why| unreadable(&why))?;
@@ -141,11 +141,13 @@ fn is_v3_active(app: &App) -> bool {
     app.context.settings().proof_version >= 3
 }
 
-fn find(app: &App, id: &str) -> Result<Arc<ReceivedProof>, ApiError> {
+async fn find(app: &App, id: &str) -> Result<Arc<ReceivedProof>, ApiError> {
     let listed = app.ui.recent().find(id).map(|entry| entry.proof().clone());
-    listed
-        .or_else(|| app.store.get(id, None).map(|found| found.proof))
-        .ok_or_else(|| ApiError::not_found("this proof is no longer kept"))
+    let found = match listed {
+        Some(proof) => Some(proof),
+        None => app.store.find(id, None).await.map(|found| found.proof),
+    };
+    found.ok_or_else(|| ApiError::not_found("this proof is no longer kept"))
 }
 
 fn unreadable(why: &str) -> ApiError {

@@ -23,7 +23,8 @@ struct Counters {
     received: u64,
     shares: u64,
     blocks: u64,
-    judged: u64,
+    /// Proofs that were refused.
+    refused: u64,
 }
 
 impl Counters {
@@ -31,6 +32,10 @@ impl Counters {
         let requests = |labels: &[(&str, &str)]| readings.count("tensorpow_requests_total", labels);
         let judged =
             |labels: &[(&str, &str)]| readings.count("tensorpow_proofs_judged_total", labels);
+        let taken = ["share", "block", "sent", "unavailable"].map(|verdict| {
+            readings.count("tensorpow_proofs_judged_total", &[("verdict", verdict)])
+        });
+        let [shares, blocks, sent, unavailable] = taken;
         Self {
             generated: readings.count("tensorpow_tokens_generated_total", &[]),
             input: readings.count("tensorpow_tokens_total", &[("direction", "input")]),

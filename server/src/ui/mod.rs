@@ -13,9 +13,9 @@ mod readings;
 mod recent;
 mod state;
 
-use crate::collector::Judged;
 use crate::http::App;
 use crate::http::status;
+use crate::outbox::Judged;
 use history::History;
 use readings::Readings;
 use recent::Recent;

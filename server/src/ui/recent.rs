@@ -1,8 +1,8 @@
 //! The last proofs with what became of them, newest first, and a small picture of each: one
 //! character a step, made when somebody looks.
 
-use crate::collector::Judged;
 use crate::mining::sink::ReceivedProof;
+use crate::outbox::Judged;
 use crate::proof_command::plot;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -129,6 +129,7 @@ mod tests {
             completion_id: "cmpl-1".to_owned(),
             tier: Tier::Share,
             request_id: 1,
+            nonce: 0,
             parent: None,
             digest: None,
             model_identifier: String::new(),

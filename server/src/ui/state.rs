@@ -29,7 +29,9 @@ fn totals(readings: &Readings) -> Value {
     let generated = readings.count("tensorpow_tokens_generated_total", &[]);
     let mut verdicts = readings.by_label("tensorpow_proofs_judged_total", "verdict");
     let mut taken = |verdict| verdicts.remove(verdict).unwrap_or(0);
-    let (shares, blocks) = (taken("share"), taken("block"));
+    let (shares, blocks, sent) = (taken("share"), taken("block"), taken("sent"));
+    // Not a verdict: the proof is offered again.
+    let unavailable = taken("unavailable");
     let by = |name: &str, label: &str| -> BTreeMap<String, u64> { readings.by_label(name, label) };
     json!({
         "tokens": {
@@ -46,6 +48,8 @@ fn totals(readings: &Readings) -> Value {
         "dropped": by("tensorpow_proofs_dropped_total", "reason"),
         "shares": shares,
         "blocks": blocks,
+        "sent": sent,
+        "unavailable": unavailable,
         "refused": verdicts,
     })
 }
@@ -60,9 +64,12 @@ mod tests {
             "tensorpow_proofs_judged_total{verdict=\"share\"} 5\n\
              tensorpow_proofs_judged_total{verdict=\"block\"} 2\n\
              tensorpow_proofs_judged_total{verdict=\"stale\"} 1\n\
+             tensorpow_proofs_judged_total{verdict=\"sent\"} 4\n\
+             tensorpow_proofs_judged_total{verdict=\"unavailable\"} 9\n\
              tensorpow_tokens_generated_total 1000\n",
         ));
         assert_eq!((&totals["shares"], &totals["blocks"]), (&json!(5), &json!(2)));
+        assert_eq!((&totals["sent"], &totals["unavailable"]), (&json!(4), &json!(9)));
         assert_eq!(totals["refused"], json!({ "stale": 1 }));
         assert_eq!(totals["windows"], json!(3));
     }

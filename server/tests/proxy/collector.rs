@@ -165,14 +165,18 @@ async fn a_proof_of_another_model_is_dropped_and_one_of_another_parent_only_file
 #[test]
 fn the_collector_binds_what_it_may_or_says_why() {
     let bind = |address: &str| {
-        Collector::bind(CollectorSettings { address: address.parse().unwrap(), max_message: 1000 })
+        Collector::bind(CollectorSettings {
+            address: address.parse().unwrap(),
+            max_message: 1000,
+            allow: Vec::new(),
+        })
     };
     let (collector, _messages) = bind("127.0.0.1:0").unwrap();
     let taken = format!("127.0.0.1:{}", collector.port().unwrap());
     let error = bind(&taken).unwrap_err().to_string();
     assert!(error.contains(&taken), "{error}");
     let error = bind("0.0.0.0:0").unwrap_err().to_string();
-    assert!(error.contains("loopback"), "{error}");
+    assert!(error.contains("--collector-allow"), "{error}");
     drop(collector);
     assert!(bind(&taken).is_ok(), "the port is free again");
 }

@@ -11,10 +11,10 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tensorpow_server::collector::Judged;
 use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::{ChainSettings, DevChain};
 use tensorpow_server::http::App;
+use tensorpow_server::outbox::Judged;
 use tensorpow_server::service::{Link, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,6 +46,9 @@ pub(crate) fn config(engine: &str, flags: &[&str]) -> Config {
     }
     if !flags.contains(&"--engine-key") {
         args.engine_key = None;
+    }
+    if !flags.contains(&"--data-dir") {
+        args.data_dir = Some("none".into());
     }
     args.into_config().unwrap()
 }
