@@ -158,12 +158,19 @@ export class Live {
   }
 
   proofs({ totals, status }) {
-    const rows = [["became blocks", totals.blocks, "block"], ["credited as shares", totals.shares, "share"], ["audits filed", totals.received.audit ?? 0]];
+    const rows = [["became blocks", totals.blocks, "block"], ["credited as shares", totals.shares, "share"], ["sent to the node", totals.sent, "share"], ["audits filed", totals.received.audit ?? 0]];
     for (const [reason, value] of Object.entries(totals.refused)) rows.push([`refused: ${words(reason)}`, value, "refused"]);
     for (const [reason, value] of Object.entries(totals.dropped)) rows.push([`not forwarded: ${words(reason)}`, value, "refused"]);
     this.fate.update(rows);
-    const { proofs: kept, bytes: size } = status.proofs ?? {};
-    say(this.kept, kept == null ? "" : `${count(kept)} kept, ${bytes(size ?? 0)}`);
+    const { proofs: kept, bytes: size, spool } = status.proofs ?? {};
+    const parts = kept == null ? [] : [`${count(kept)} in memory, ${bytes(size ?? 0)}`];
+    if (spool) {
+      const where = { durable: "on disk", memory_only: "nothing on disk", degraded: "the disk fails" }[spool.health] ?? spool.health;
+      parts.push(spool.health === "durable" ? `${count(spool.entries)} ${where}, ${bytes(spool.bytes)}` : where);
+      if (spool.open > 0) parts.push(`${count(spool.open)} still to deliver`);
+      if (spool.dead > 0) parts.push(`${count(spool.dead)} dead letters`);
+    }
+    say(this.kept, parts.join("; "));
   }
 
   /** Whatever else `/status` tells, a card for each part. */

@@ -23,6 +23,8 @@ struct Counters {
     received: u64,
     shares: u64,
     blocks: u64,
+    /// Proofs that were handed to somebody who does not answer.
+    sent: u64,
     /// Proofs that were refused.
     refused: u64,
 }
@@ -30,8 +32,6 @@ struct Counters {
 impl Counters {
     fn read(readings: &Readings) -> Self {
         let requests = |labels: &[(&str, &str)]| readings.count("tensorpow_requests_total", labels);
-        let judged =
-            |labels: &[(&str, &str)]| readings.count("tensorpow_proofs_judged_total", labels);
         let taken = ["share", "block", "sent", "unavailable"].map(|verdict| {
             readings.count("tensorpow_proofs_judged_total", &[("verdict", verdict)])
         });
@@ -43,9 +43,12 @@ impl Counters {
             failed: requests(&[("outcome", "engine_error")])
                 + requests(&[("outcome", "engine_broke")]),
             received: readings.count("tensorpow_proofs_received_total", &[]),
-            shares: judged(&[("verdict", "share")]),
-            blocks: judged(&[("verdict", "block")]),
-            judged: judged(&[]),
+            shares,
+            blocks,
+            sent,
+            refused: readings
+                .count("tensorpow_proofs_judged_total", &[])
+                .saturating_sub(shares + blocks + sent + unavailable),
         }
     }
 }
@@ -63,6 +66,7 @@ struct Sample {
     failed: u64,
     active: u64,
     proofs: u64,
+    /// Shares credited, and solutions sent to a node that does not answer.
     shares: u64,
     blocks: u64,
     refused: u64,
@@ -95,7 +99,6 @@ impl History {
         if let Some((then, before)) = self.last.replace((now, counters)) {
             let seconds = now.duration_since(then).as_secs_f64().max(0.001);
             let gained = |of: fn(&Counters) -> u64| of(&counters).saturating_sub(of(&before));
-            let (shares, blocks) = (gained(|c| c.shares), gained(|c| c.blocks));
             if self.samples.len() >= SAMPLES {
                 self.samples.pop_front();
             }
@@ -107,9 +110,9 @@ impl History {
                 failed: gained(|c| c.failed),
                 active: readings.count("tensorpow_requests_active", &[]),
                 proofs: gained(|c| c.received),
-                shares,
-                blocks,
-                refused: gained(|c| c.judged).saturating_sub(shares + blocks),
+                shares: gained(|c| c.shares) + gained(|c| c.sent),
+                blocks: gained(|c| c.blocks),
+                refused: gained(|c| c.refused),
                 tick: readings.count("tensorpow_vdf_tick", &[]),
             });
         }

@@ -107,6 +107,7 @@ impl Worker {
             .args(["--collector", &format!("127.0.0.1:{collector}")])
             .args(["--vdf-ticks", "2048", "--block-bits", "0x200fffff"])
             .args(["--config".as_ref(), config.as_os_str()])
+            .args(["--data-dir".as_ref(), config.with_file_name("data").as_os_str()])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
