@@ -196,22 +196,22 @@ export class LatencyBars {
   }
 }
 
-/** Rows of a name, a bar and a count; `rows` are [name, value, kind]. */
+/** Rows of a name, a bar and a count; `rows` are [name, value, kind, text instead of the count]. */
 export class ReasonBars {
   constructor(empty) {
     this.empty = empty;
     this.node = h("ul", { class: "reasons" });
   }
 
-  update(rows) {
-    const shown = rows.filter(([, value]) => value > 0);
-    const most = Math.max(1, ...shown.map(([, value]) => value));
+  update(rows, whole) {
+    const shown = rows.filter(([, value, , text]) => value > 0 || text);
+    const most = whole ?? Math.max(1, ...shown.map(([, value]) => value));
     if (shown.length === 0) return this.node.replaceChildren(h("li", { class: "empty" }, this.empty));
-    return this.node.replaceChildren(...shown.map(([name, value, kind = "plain"]) => {
-      const wide = Math.max(0.8, (value / most) * 100);
+    return this.node.replaceChildren(...shown.map(([name, value, kind = "plain", text = count(value)]) => {
+      const wide = Math.min(100, Math.max(0.8, (value / most) * 100));
       const bar = s("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none", class: kind, "aria-hidden": "true" },
         s("rect", { width: 100, height: 4, class: "rail" }), s("rect", { width: wide, height: 4 }));
-      return h("li", {}, h("span", {}, name), h("b", {}, count(value)), bar);
+      return h("li", {}, h("span", {}, name), h("b", {}, text), bar);
     }));
   }
 }

@@ -5,7 +5,10 @@ import { Facts, card, h, pick, say } from "./dom.js";
 import { brief, bytes, caption, count, duration, ends, latency, rate, words } from "./format.js";
 
 /** Parts of `/status` that have a place of their own here. */
-const PLACED = new Set(["version", "uptime_seconds", "context", "vdf", "proxy", "proofs", "chain", "engines", "active_model"]);
+const PLACED = new Set([
+  "version", "uptime_seconds", "context", "vdf", "proxy", "proofs", "chain", "engines", "active_model",
+  "priority", "queue", "slo", "throughput", "totals",
+]);
 
 /** A number with its name, and a line of detail under it. */
 class Figure {
@@ -173,10 +176,27 @@ export class Live {
     say(this.kept, parts.join("; "));
   }
 
+  /** What is left of the promises: a bar for each objective and window. */
+  budgets(slo) {
+    if (!Array.isArray(slo) || slo.length === 0) return;
+    if (!this.promises) {
+      this.promises = new ReasonBars("No requests yet.");
+      this.extras.prepend(card("Error budgets", this.promises.node));
+      this.extras.hidden = false;
+    }
+    this.promises.update(slo.map(({ objective, window, left, burn_rate: burn, requests }) => {
+      const kind = left < 0.1 ? "refused" : left < 0.5 ? "share" : "block";
+      const text = requests > 0 ? `${Math.round(left * 100)} % left, burns ${rate(burn)}×` : "no requests";
+      return [`${words(String(objective))}, ${window}`, Math.max(0, left), kind, text];
+    }), 1);
+  }
+
   /** Whatever else `/status` tells, a card for each part. */
   others(status) {
-    const parts = Object.entries(status).filter(([name, part]) => !PLACED.has(name) && part && typeof part === "object" && !Array.isArray(part));
-    this.extras.hidden = parts.length === 0;
+    this.budgets(status.slo ?? status.proxy?.slo);
+    const parts = Object.entries({ ...status.proxy, ...status })
+      .filter(([name, part]) => !PLACED.has(name) && part && typeof part === "object" && !Array.isArray(part) && Object.keys(part).length > 0);
+    if (parts.length > 0) this.extras.hidden = false;
     for (const [name, part] of parts) {
       let facts = this.more.get(name);
       if (!facts) {

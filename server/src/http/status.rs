@@ -49,7 +49,7 @@ pub fn readiness(app: &App) -> (Value, bool) {
             "source": app.source,
             "collector": app.collector_endpoint,
         },
-        "degraded": degraded(&app),
+        "degraded": degraded(app),
     });
     (body, ready)
 }
@@ -115,7 +115,7 @@ pub fn document(app: &App) -> Value {
             "proofs": store.proofs,
             "bytes": store.bytes,
             "collector": app.collector_endpoint,
-            "spool": spool::summary(&app),
+            "spool": spool::summary(app),
         },
         "chain": app.chain_report.as_ref().map(|report| report()),
     })

@@ -84,7 +84,7 @@ fn told(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
 /// GET `/ui/api/proofs`: the last proofs, newest first.
 async fn proofs(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     let entries = app.ui.recent().newest(LISTED);
-    let last = app.ui.recent().last();
+    let last = app.ui.newest_proof();
     let v3_active = is_v3_active(&app);
     let list =
         replay(&app, move || entries.iter().map(|entry| entry.line(v3_active)).collect::<Vec<_>>());

@@ -370,7 +370,8 @@ mod tests {
     fn bad_values_are_named_and_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tensorpow.toml");
-        let cases: [(&str, fn(&mut Wizard)); 8] = [
+        type Spoil = fn(&mut Wizard);
+        let cases: [(&str, Spoil); 8] = [
             ("broker_url", |w| w.broker_url = String::new()),
             ("broker_url", |w| w.broker_url = "https://broker".to_owned()),
             ("broker_url", |w| w.broker_url = "wss://user:secret@broker/".to_owned()),

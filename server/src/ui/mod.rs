@@ -62,6 +62,12 @@ impl Ui {
         }
     }
 
+    /// Number of the newest proof that is listed; 0 before there is one.
+    #[must_use]
+    pub fn newest_proof(&self) -> u64 {
+        self.recent().last()
+    }
+
     /// Neither the history nor the list of proofs is ever left half-changed, so a poisoned lock
     /// guards a usable one.
     fn history(&self) -> MutexGuard<'_, History> {

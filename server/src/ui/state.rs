@@ -21,7 +21,7 @@ pub(super) fn document(app: &App, readings: &Readings) -> Value {
         "totals": totals(readings),
         "latency": history.latency(readings),
         "sample": history.newest(),
-        "last_proof": app.ui.recent().last(),
+        "last_proof": app.ui.newest_proof(),
     })
 }
 

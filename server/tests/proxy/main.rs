@@ -7,6 +7,7 @@
 
 mod chain;
 mod collector;
+mod dashboard;
 mod engine;
 mod inject;
 mod miner;

@@ -40,9 +40,7 @@ class Visit:
         self.shots = Path(arguments.shots)
 
     def text(self, selector: str) -> str:
-        found: str = self.browser.run(
-            f"document.querySelector({json.dumps(selector)})?.textContent ?? ''"
-        )
+        found: str = self.browser.run(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''")
         return found
 
     def login(self) -> None:
@@ -71,15 +69,25 @@ class Visit:
         browser.wait("marks of proofs", "document.querySelectorAll('.marks .share').length > 1")
         browser.wait("latencies", "document.querySelectorAll('.bars rect').length > 3")
         browser.wait("listed proofs", "document.querySelectorAll('#live tbody tr').length >= 3")
-        browser.wait("a strip of draws", "document.querySelector('.strip .inside').getAttribute('d').length > 1000")
+        browser.wait(
+            "a strip of draws", "document.querySelector('.strip .inside').getAttribute('d').length > 1000"
+        )
         assert "up" in self.text(".engines"), self.text(".engines")
         assert "mined" in self.text("#live .reasons")
         assert "devnet" in self.text("#live .facts")
         seen = browser.run("document.querySelector('.timeline .line').getAttribute('d')")
-        browser.wait("a moving line", f"document.querySelector('.timeline .line').getAttribute('d') !== {json.dumps(seen)}")
-        box = browser.run("(b => [b.x + b.width - 40, b.y + 90])(document.querySelector('.timeline').getBoundingClientRect())")
+        browser.wait(
+            "a moving line",
+            f"document.querySelector('.timeline .line').getAttribute('d') !== {json.dumps(seen)}",
+        )
+        box = browser.run(
+            "(b => [b.x + b.width - 40, b.y + 90])(document.querySelector('.timeline').getBoundingClientRect())"
+        )
         browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
-        browser.wait("the reading under the pointer", "document.querySelector('.readout').textContent.includes('tokens/s')")
+        browser.wait(
+            "the reading under the pointer",
+            "document.querySelector('.readout').textContent.includes('tokens/s')",
+        )
         browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
 
     def theme(self) -> None:
@@ -111,7 +119,9 @@ class Visit:
         browser.wait("the dialog to close", "!document.querySelector('#proof').open")
         # Also by completion id.
         title = self.text("#proofs tbody tr:nth-child(1) button")
-        known = browser.run("fetch('api/proofs', {headers: {Authorization: 'Bearer ' + sessionStorage.getItem('tensorpow-key')}}).then((a) => a.json()).then((a) => a.proofs[0].completion_id)")
+        known = browser.run(
+            "fetch('api/proofs', {headers: {Authorization: 'Bearer ' + sessionStorage.getItem('tensorpow-key')}}).then((a) => a.json()).then((a) => a.proofs[0].completion_id)"
+        )
         assert known[:8] == title[:8]
         browser.type("#wanted", known)
         browser.press("Enter")
@@ -168,14 +178,17 @@ class Visit:
         browser = self.browser
         for scheme in ("light", "dark"):
             browser.scheme(scheme)
-            for view, height in (("live", 1250), ("proofs", 900), ("setup", 860)):
-                browser.size(1280, height)
+            for view in ("live", "proofs", "setup"):
+                browser.size(1280, 800)
                 browser.run(f"location.hash = '{view}'")
                 browser.wait("the view", f"document.querySelector('#{view}').offsetParent !== null")
                 time.sleep(1.2)
                 assert browser.run(FITS), f"{view} is too wide"
                 unnamed = browser.run(LABELLED)
                 assert unnamed == [], f"without a name: {unnamed}"
+                height = browser.run("document.documentElement.scrollHeight")
+                browser.size(1280, min(height, 1500))
+                time.sleep(0.3)
                 browser.shot(self.shots / f"ui-{view}-{scheme}.png")
         browser.run("location.hash = 'proofs'")
         browser.size(1280, 900)
@@ -184,8 +197,6 @@ class Visit:
         browser.wait("the picture", "document.querySelectorAll('#proof circle').length === 256")
         browser.shot(self.shots / "ui-proof-dark.png")
         browser.scheme("light")
-        time.sleep(0.2)
-        browser.shot(self.shots / "ui-proof-light.png")
         browser.press("Escape")
         for view in ("proofs", "setup", "live"):
             browser.size(390, 844)
@@ -207,7 +218,9 @@ class Visit:
         assert left == [], f"requests to others: {left}"
         keys = [
             event["request"]["url"]
-            for event in browser.found("Network.requestWillBeSent", lambda event: self.key in event["request"]["url"])
+            for event in browser.found(
+                "Network.requestWillBeSent", lambda event: self.key in event["request"]["url"]
+            )
         ]
         assert keys == [], "the key stands in a URL"
 
@@ -242,17 +255,32 @@ def main() -> int:
         browser = Browser(arguments.browser, Path(profile))
         visit = Visit(arguments, browser)
         visit.shots.mkdir(parents=True, exist_ok=True)
-        steps = (visit.login, visit.live, visit.theme, visit.proof, visit.wizard, visit.switch, visit.pictures, visit.clean)
+        steps = (
+            visit.login,
+            visit.live,
+            visit.theme,
+            visit.proof,
+            visit.wizard,
+            visit.switch,
+            visit.pictures,
+            visit.clean,
+        )
         passed = 0
         try:
             for step in steps:
                 step()
                 passed += 1
                 print(f"ok   {step.__name__}: {step.__doc__}", flush=True)
-        except Exception as error:
+        except (AssertionError, RuntimeError) as error:
             print(f"FAIL {steps[passed].__name__}: {error}", flush=True)
             browser.shot(visit.shots / "ui-failed.png")
-            print("\n".join(str(event["params"]) for event in browser.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")))
+            print(
+                "\n".join(
+                    str(event["params"])
+                    for event in browser.events
+                    if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+                )
+            )
         finally:
             browser.close()
     failed = 0 if passed == len(steps) else 1

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import queue
+import shutil
 import subprocess
 import threading
 import time
@@ -76,7 +77,10 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._answers.get(timeout=self.limit)
+            try:
+                answer = self._answers.get(timeout=self.limit)
+            except queue.Empty:
+                raise RuntimeError(f"{method}: the browser does not answer") from None
             if answer["id"] == self._number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
@@ -85,9 +89,7 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; promises are waited for."""
-        result = self.send(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        result = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{script}: {result['exceptionDetails']}")
         return result["result"].get("value")
@@ -107,9 +109,7 @@ class Browser:
         self.run(f"{find}.scrollIntoView({{block: 'center'}})")
         box = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({find}.getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
-            self.send(
-                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1
-            )
+            self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
     def type(self, selector: str, text: str) -> None:
         """Replaces a field's text by typing."""
@@ -142,9 +142,14 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=[feature])
 
     def shot(self, path: Path) -> None:
-        """A picture of what the window shows."""
+        """A picture of what the window shows, of few colours where pngquant is there to choose them."""
         picture = self.send("Page.captureScreenshot", format="png", optimizeForSpeed=False)
         path.write_bytes(base64.b64decode(picture["data"]))
+        if shutil.which("pngquant"):
+            subprocess.run(
+                ["pngquant", "--strip", "--force", "--ext", ".png", "--speed", "1", "96", str(path)],
+                check=True,
+            )
 
     def found(self, method: str, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """The parameters of the events of a kind."""
