@@ -69,8 +69,11 @@ const WORDS = {
 /** A label of a counter in words. */
 export const words = (label) => WORDS[label] ?? label.replaceAll(/[_-]/g, " ");
 
+const CAPTIONS = { model_sync: "Registry", sample_models: "Models", update_task_running: "Updates" };
+
 /** A key of a document as a caption. */
 export function caption(key) {
+  if (CAPTIONS[key]) return CAPTIONS[key];
   const text = key.replaceAll("_", " ").replace(/\bvdf\b/, "VDF").replace(/\bslo\b/, "SLO").replace(/\bid\b/, "ID");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -54,7 +54,7 @@ export class Live {
     this.fate = new ReasonBars("No proofs yet.");
     this.kept = h("p", { class: "note" });
     this.more = new Map();
-    this.extras = h("div", { class: "grid three", hidden: true });
+    this.extras = h("div", { class: "grid extras", hidden: true });
     section.append(
       h("article", { class: "card hero" }, h("h2", { class: "unseen" }, "Now"), h("div", { class: "figures" }, ...figures), this.line.node, legend),
       h("div", { class: "grid three" },

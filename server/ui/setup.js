@@ -83,8 +83,8 @@ class ModelSwitch {
     try {
       const { active_model: active } = await post(SWITCH, { model_name: name, model_commit: commit, force_switch: this.force.checked });
       if (active) this.show(active);
-      const scheduled = active?.switch_scheduled || active?.pending_switch;
-      this.told("good", scheduled ? "The switch happens at the next block." : "Switched.");
+      const busy = active?.switch_in_progress ? "The switch is under way." : "Switched.";
+      this.told("good", active?.switch_scheduled ? "The switch happens at the next block." : busy);
     } catch (error) {
       this.told("bad", error.message);
     } finally {

@@ -169,8 +169,14 @@ class Visit:
         browser.click("#setup .card:nth-child(2) button.main")
         browser.wait("a refusal", f"{outcome}.dataset.kind === 'bad'")
         browser.type("#switch-model", self.model)
+        browser.click("#switch-now")
         browser.click("#setup .card:nth-child(2) button.main")
-        browser.wait("the switch", f"{outcome}.dataset.kind === 'good'")
+        facts = "document.querySelector('#setup .card:nth-child(2) .facts').textContent"
+        browser.wait("the switch at once", f"{facts}.includes('a switch')")
+        assert "Switched" in browser.run(f"{outcome}.textContent")
+        browser.click("#switch-now")
+        browser.click("#setup .card:nth-child(2) button.main")
+        browser.wait("the scheduled switch", f"{outcome}.textContent.includes('next block')")
         browser.type("#switch-model", "")
 
     def pictures(self) -> None:
@@ -187,7 +193,8 @@ class Visit:
                 unnamed = browser.run(LABELLED)
                 assert unnamed == [], f"without a name: {unnamed}"
                 height = browser.run("document.documentElement.scrollHeight")
-                browser.size(1280, min(height, 1500))
+                browser.size(1280, min(height, 760 if view == "proofs" else 1500))
+                browser.run("scrollTo(0, 0)")
                 time.sleep(0.3)
                 browser.shot(self.shots / f"ui-{view}-{scheme}.png")
         browser.run("location.hash = 'proofs'")

@@ -106,8 +106,9 @@ impl Worker {
             .args(["--listen", "127.0.0.1:0", "--api-key", KEY])
             .args(["--collector", &format!("127.0.0.1:{collector}")])
             .args(["--vdf-ticks", "2048", "--block-bits", "0x200fffff"])
-            .args(["--config".as_ref(), config.as_os_str()])
-            .args(["--data-dir".as_ref(), config.with_file_name("data").as_os_str()])
+            .args(["--config".as_ref(), config.file_name().unwrap()])
+            .args(["--data-dir", "data"])
+            .current_dir(config.parent().unwrap())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
