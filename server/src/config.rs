@@ -42,6 +42,9 @@ pub enum ConfigError {
     /// The model's difficulty is not positive.
     #[error("--difficulty {0} must be positive")]
     Difficulty(i64),
+    /// There is no model to register.
+    #[error("--model names the model of the development chain")]
+    NoModel,
     /// A number of seconds is not usable.
     #[error("--interval {0} must be between 0.01 and 86400 seconds")]
     Interval(f64),
@@ -264,8 +267,9 @@ fn default_data_dir() -> Option<PathBuf> {
 #[derive(Debug, Clone, Args)]
 pub struct DevnetArgs {
     /// The registered model as name@commit; requests for this name are mined
-    #[arg(long, value_name = "NAME@COMMIT")]
-    pub model: ModelId,
+    // Wanted by clap unless a subcommand follows, whose flags have a model of their own.
+    #[arg(long, required = true, value_name = "NAME@COMMIT")]
+    pub model: Option<ModelId>,
     /// Its registered difficulty; 1000000 leaves the targets as they are
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub difficulty: i64,
@@ -320,7 +324,7 @@ impl DevnetArgs {
             block_bits: self.block_bits,
             base_share_target: self.share_target.0,
             model: ModelRecord {
-                id: self.model,
+                id: self.model.ok_or(ConfigError::NoModel)?,
                 difficulty,
                 cid: String::new(),
                 commit_block_height: 0,

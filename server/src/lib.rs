@@ -8,19 +8,24 @@
 //! proofs by hand. [`ui`] is the dashboard.
 #![forbid(unsafe_code)]
 
+pub mod active_model;
 pub mod cache;
 pub mod collector;
 pub mod config;
 pub mod devnet;
+pub mod exposition;
 pub mod http;
 pub mod intake;
 pub mod metrics;
 pub mod mining;
+pub mod node;
 pub mod outbox;
 pub mod proof_command;
 pub mod quickstart;
+pub mod registry;
 pub mod report;
 pub mod service;
+pub mod service_client;
 pub mod spool;
 pub mod spool_command;
 pub mod store;

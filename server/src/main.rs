@@ -7,6 +7,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tensorpow_server::config::{DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::check::block_target;
+use tensorpow_server::devnet::node::DevNode;
+use tensorpow_server::devnet::node_command::DevNodeArgs;
+use tensorpow_server::node::args::NodeArgs;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::{self, QuickstartArgs};
 use tensorpow_server::service::{Link, Service};
@@ -40,8 +43,8 @@ enum Command {
 /// What runs until it is stopped.
 #[derive(Debug, Subcommand)]
 enum ProxyCommand {
-    /// Serve an engine's OpenAI API and collect its proofs; no job source, so nothing is mined
-    Serve(ProxyArgs),
+    /// Serve an engine's OpenAI API and collect its proofs; mines with --node
+    Serve(ServeCommand),
     /// Serve and mine on an embedded development chain
     ///
     /// The chain hands out jobs with easy targets, checks every result by the node's rules and
@@ -53,11 +56,37 @@ enum ProxyCommand {
 }
 
 #[derive(Debug, clap::Args)]
+struct ServeCommand {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(subcommand_negates_reqs = true)]
 struct DevnetCommand {
+    #[command(subcommand)]
+    part: Option<DevnetPart>,
     #[command(flatten)]
     chain: DevnetArgs,
     #[command(flatten)]
     proxy: ProxyArgs,
+}
+
+/// A part of the development chain on its own.
+#[derive(Debug, Subcommand)]
+enum DevnetPart {
+    /// Play a node: push jobs to a proxy (`serve --node`), take its results, serve the registry
+    Node(DevNodeCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct DevNodeCommand {
+    #[command(flatten)]
+    chain: DevnetArgs,
+    #[command(flatten)]
+    node: DevNodeArgs,
 }
 
 fn main() -> ExitCode {
@@ -100,10 +129,17 @@ fn log_to_stderr(default: &str) {
 async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
     let stop = stop_signal()?;
     match command {
-        ProxyCommand::Serve(args) => {
-            Service::start(args.into_config()?, None).await?.run(stop).await;
+        ProxyCommand::Serve(ServeCommand { proxy, node }) => {
+            let config = proxy.into_config()?;
+            Service::start(config, node.open()?).await?.run(stop).await;
         }
-        ProxyCommand::Devnet(DevnetCommand { chain, mut proxy }) => {
+        ProxyCommand::Devnet(DevnetCommand { part: Some(DevnetPart::Node(command)), .. }) => {
+            let node = DevNode::start(command.chain.into_settings()?, command.node.into()).await?;
+            stop.await;
+            // Its thread is joined.
+            tokio::task::spawn_blocking(move || drop(node)).await?;
+        }
+        ProxyCommand::Devnet(DevnetCommand { chain, mut proxy, part: None }) => {
             // What is mined here is worth nothing, so it is kept only if somebody says where.
             proxy.data_dir.get_or_insert_with(|| "none".into());
             let settings = chain.into_settings()?;

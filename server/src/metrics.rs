@@ -5,6 +5,7 @@ use crate::http::inject::{Class, Route};
 use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
 use crate::spool::SpoolStats;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -176,7 +177,16 @@ impl Metrics {
     /// A registry with everything at zero.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_collectors(Vec::new())
+    }
+
+    /// The same, beside what others count by themselves.
+    #[must_use]
+    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
+        for collector in collectors {
+            registry.register_collector(collector);
+        }
         let latency_family = || Histograms::new_with_constructor(latency as fn() -> Histogram);
         let build = Family::<Labels<1>, Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);

@@ -1,6 +1,7 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
+use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
@@ -17,11 +18,15 @@ use crate::mining::pause::Pause;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::sink::ProofSink;
 use crate::mining::snapshot::{Applied, ContextCell};
+use crate::node::{Node, NodeError, NodeSettings};
 use crate::outbox::{Judged, Outbox};
+use crate::registry::registrar::Registrar;
+use crate::registry::source::RegistrySource;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::ui::{self, Ui};
 use bytes::Bytes;
+use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +51,9 @@ pub enum StartError {
     /// The proof collector cannot run.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// The node link cannot run.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// The spool needs a decision.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -68,6 +76,14 @@ pub struct Link {
     pub normalizer: Normalizer,
     /// What the chain says about itself on `/status`.
     pub report: Option<StatusReport>,
+    /// The pause that the source heeds as well.
+    pub pause: Arc<Pause>,
+    /// Where further lists of registered models come from.
+    pub registry: Vec<Box<dyn RegistrySource>>,
+    /// How the mined model changes.
+    pub active_model: ActiveModelSettings,
+    /// What the link counts by itself.
+    pub metrics: Vec<Box<dyn MetricCollector>>,
 }
 
 impl std::fmt::Debug for Link {
@@ -101,8 +117,48 @@ impl Link {
             proof_version: chain.settings().proof_version,
             normalizer: chain.settings().normalizer,
             report: Some(report),
+            pause: Arc::default(),
+            registry: Vec::new(),
+            active_model: ActiveModelSettings::default(),
+            metrics: Vec::new(),
         };
         (link, chain)
+    }
+
+    /// A link to an own node. `models` is what is known before the registry has been heard of: the
+    /// environment's pin, or the local record. Needs a running tokio.
+    ///
+    /// # Errors
+    /// [`NodeError`] when a socket cannot be used.
+    pub fn to_node(
+        settings: NodeSettings,
+        models: Models,
+        registry: Vec<Box<dyn RegistrySource>>,
+        active_model: ActiveModelSettings,
+    ) -> Result<Self, NodeError> {
+        let pause = Arc::new(Pause::default());
+        let (version, network) = (settings.mined_version(), settings.network);
+        let node = Node::open(settings, pause.clone())?;
+        let reporting = node.report.clone();
+        let report: StatusReport = Arc::new(move || {
+            serde_json::json!({
+                "name": network.as_str(),
+                "zmq": reporting.zmq(),
+                "vdf": reporting.vdf_status(),
+            })
+        });
+        Ok(Self {
+            source: Box::new(node.source),
+            sink: node.sink,
+            models,
+            proof_version: version,
+            normalizer: network.normalizer(),
+            report: Some(report),
+            pause,
+            registry,
+            active_model,
+            metrics: vec![Box::new(node.report)],
+        })
     }
 }
 
@@ -129,11 +185,10 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`] when an address is taken or not allowed.
-    pub async fn start(config: Config, link: Option<Link>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, mut link: Option<Link>) -> Result<Self, StartError> {
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let (collector, messages) = Collector::bind(config.collector)?;
-        let metrics = Arc::new(Metrics::new());
         let spool = open_spool(config.spool).await?;
         let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
         let settings = PayloadSettings {
@@ -144,8 +199,18 @@ impl Service {
             share_normalizer: config.share_normalizer,
         };
         let models = link.as_ref().map(|link| link.models.clone()).unwrap_or_default();
-        let context = Arc::new(ContextCell::new(models, settings));
-        let pause = Arc::<Pause>::default();
+        let pause = link.as_ref().map(|link| link.pause.clone()).unwrap_or_default();
+        let context = Arc::new(ContextCell::with_pause(models, settings, pause.clone()));
+        let registrar = Arc::new(Registrar::new(context.clone()));
+        let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let mut active_model =
+            ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
+        if let Some(link) = &mut link {
+            collectors.append(&mut link.metrics);
+            active_model = link.active_model.clone();
+        }
+        let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
+        let metrics = Arc::new(Metrics::with_collectors(collectors));
         let outbox = match &link {
             Some(link) => {
                 let (sink, context, metrics) =
@@ -165,6 +230,8 @@ impl Service {
                 config.timeouts,
             ),
             context,
+            active_model,
+            registrar,
             store,
             outbox,
             metrics,
@@ -198,6 +265,10 @@ impl Service {
         }
         if let Some(link) = link {
             self.tasks.spawn(follow_jobs(self.app.clone(), link.source));
+            for source in link.registry {
+                self.tasks.spawn(self.app.registrar.clone().follow(source));
+            }
+            self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
         self.tasks.spawn(ui::observe(self.app.clone()));

@@ -59,7 +59,7 @@ impl ChainSettings {
     /// The registry and the pin of a worker that mines this chain.
     #[must_use]
     pub fn models(&self) -> Models {
-        Models { pin: Some(self.model.id.clone()), registered: vec![self.model.clone()] }
+        Models::new(Some(self.model.id.clone()), [self.model.clone()])
     }
 
     /// The chain as the node's verification sees it, at the height of a block to come. Where
@@ -215,6 +215,31 @@ impl DevChain {
         let unit = WorkUnit { prefix, height, base_share_target, issued: now, submitted: false };
         state.units.insert(request_id, unit);
         Job { request_id, prefix, base_share_target, height: Some(height) }
+    }
+
+    /// Moves the tip to a block that somebody else has found.
+    pub fn advance(&self) -> Tip {
+        let mut state = self.lock();
+        let height = state.tip.height + 1;
+        let found = BlockHeader {
+            prefix: HeaderPrefix::from_fields(&HeaderFields {
+                version: BLOCK_VERSION,
+                parent: state.tip.hash,
+                merkle_root: merkle_root(self.settings.seed, height, 0),
+                time: block_time(self.settings.seed, 0),
+                bits: self.settings.block_bits,
+            }),
+            nonce: 0,
+            bits: self.settings.block_bits,
+            hash_pow: HashPow::from_bytes([0; 32]),
+            flags: 0,
+        };
+        let cumulative_tick = state.tip.cumulative_tick;
+        let tip = Tip { height, hash: found.long_hash(), cumulative_tick };
+        state.tip = tip;
+        drop(state);
+        self.tip.send_replace(tip);
+        tip
     }
 
     /// Judges a result; a solution that holds moves the tip, a share is credited.

@@ -4,6 +4,7 @@
 //! [`relay`] brings the answer back), [`proofs`] serves collected proofs, [`status`] what the proxy
 //! knows about itself.
 
+pub mod active_model;
 pub mod auth;
 pub mod body;
 pub mod engine;
@@ -20,9 +21,11 @@ pub mod spool;
 pub mod status;
 pub mod usage;
 
+use crate::active_model::ActiveModel;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
+use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
 use crate::ui::Ui;
 use engine::Engine;
@@ -60,6 +63,10 @@ pub struct App {
     pub engine: Engine,
     /// The mining context.
     pub context: Arc<ContextCell>,
+    /// Which model is mined.
+    pub active_model: Arc<ActiveModel>,
+    /// Which models the chain has registered.
+    pub registrar: Arc<Registrar>,
     /// Collected proofs.
     pub store: Arc<ProofStore>,
     /// Proofs on their way to the sink; `None` without one.

@@ -4,7 +4,7 @@
 use super::auth::{Access, require};
 use super::errors::ApiError;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
-use super::{App, generate, proofs, spool, status};
+use super::{App, active_model, generate, proofs, spool, status};
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
@@ -43,6 +43,7 @@ pub fn router(app: Arc<App>, access: Access) -> Router {
         .route("/metrics", get(status::metrics))
         .merge(crate::ui::api::views())
         .merge(crate::ui::api::changes())
+        .merge(active_model::routes())
         .layer(from_fn_with_state(Arc::new(access), require));
     let open =
         Router::new().route("/health", get(status::health)).route("/ready", get(status::ready));

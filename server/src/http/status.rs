@@ -97,8 +97,9 @@ pub fn document(app: &App) -> Value {
             "vdf_tick": vdf.map_or(0, |vdf| vdf.tick.0),
             "has_vdf_proof": vdf.is_some(),
             "age_seconds": snapshot.job_age().map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
-            "mining_paused": false,
-            "cooldown_remaining_seconds": 0,
+            "mining_paused": app.context.pause().is_paused(),
+            "cooldown_remaining_seconds":
+                app.context.pause().remaining().map_or(0.0, |left| left.as_secs_f64()),
             "expected_model_identifier": snapshot.expected_model_identifier(),
             "source": app.source,
             "not_mining": mining_reason(app).map(NotMined::reason),
@@ -109,6 +110,8 @@ pub fn document(app: &App) -> Value {
             "target_url": app.engine.url().to_string(),
             "engine": app.engine.health().as_str(),
             "proof_version": app.context.settings().proof_version,
+            "active_model": app.active_model.view(),
+            "model_sync": app.registrar.report(),
         },
         "proofs": {
             "items": store.items,

@@ -1,8 +1,11 @@
 //! Models: the pin, the records a chain has registered, and the rules that decide with which
 //! record, if any, a request is mined.
 
+use super::registry::Registry;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use tensorpow_core::proof::commitment::model_hash;
 use tensorpow_core::target::Difficulty;
 
 /// CID of a record that has none. spec: proxy §8.1
@@ -24,6 +27,13 @@ pub struct ModelIdError {
 }
 
 impl ModelId {
+    /// A name and a commit, both trimmed; `None` when one of them is empty.
+    #[must_use]
+    pub fn new(name: &str, commit: &str) -> Option<Self> {
+        let (name, commit) = (name.trim().to_owned(), commit.trim().to_owned());
+        (!name.is_empty() && !commit.is_empty()).then_some(Self { name, commit })
+    }
+
     /// The name requests give in `model`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -34,6 +44,15 @@ impl ModelId {
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// The registry's hash of this model as it is displayed: SHA-256 of `name@commit`, bytes
+    /// reversed. spec: proxy §13.1, node §5
+    #[must_use]
+    pub fn display_hash(&self) -> String {
+        let mut hash = model_hash(self.to_string().as_bytes());
+        hash.reverse();
+        hex::encode(hash)
     }
 }
 
@@ -50,11 +69,7 @@ impl FromStr for ModelId {
     fn from_str(text: &str) -> Result<Self, ModelIdError> {
         let error = || ModelIdError { text: text.to_owned() };
         let (name, commit) = text.rsplit_once('@').ok_or_else(error)?;
-        let (name, commit) = (name.trim().to_owned(), commit.trim().to_owned());
-        if name.is_empty() || commit.is_empty() {
-            return Err(error());
-        }
-        Ok(Self { name, commit })
+        Self::new(name, commit).ok_or_else(error)
     }
 }
 
@@ -85,35 +100,41 @@ pub struct Models {
     /// The model this worker mines; without one every registered model is mined.
     pub pin: Option<ModelId>,
     /// What the chain has registered.
-    pub registered: Vec<ModelRecord>,
+    pub registry: Arc<Registry>,
+    /// False until the registry has been heard of for the first time.
+    pub loaded: bool,
 }
 
 impl Models {
+    /// A pin and its registry.
+    #[must_use]
+    pub fn new(pin: Option<ModelId>, registered: impl IntoIterator<Item = ModelRecord>) -> Self {
+        Self { pin, registry: Arc::new(registered.into_iter().collect()), loaded: true }
+    }
+
     /// True when a request for `model` takes the mining path: exact equality with the pinned name,
     /// or, without a pin, any registered name. spec: proxy §12.1
     #[must_use]
     pub fn is_mining_model(&self, model: &str) -> bool {
         match &self.pin {
             Some(pin) => pin.name() == model,
-            None => self.record_by_name(model).is_some(),
+            None => self.registry.has_name(model),
         }
     }
 
-    /// The record with exactly the pin's name and commit. spec: proxy §8.2
+    /// The record a request for the mining model `model` is mined with: exactly the pinned one, or
+    /// without a pin the one its name means. spec: proxy §8.2
     #[must_use]
-    pub fn pinned_record(&self) -> Option<&ModelRecord> {
-        let pin = self.pin.as_ref()?;
-        self.registered.iter().find(|record| record.id == *pin)
+    pub fn mined_record(&self, model: &str) -> Option<&ModelRecord> {
+        self.registry.records().get(self.mined_position(model)?)
     }
 
-    /// The record of a name: of several commits the one registered last, then the greatest commit.
-    /// spec: proxy §12.2
-    #[must_use]
-    pub fn record_by_name(&self, name: &str) -> Option<&ModelRecord> {
-        self.registered
-            .iter()
-            .filter(|record| record.id.name() == name)
-            .max_by_key(|record| (record.commit_block_height, record.id.commit()))
+    /// Where [`Self::mined_record`]'s record is in the registry.
+    pub(super) fn mined_position(&self, model: &str) -> Option<usize> {
+        match &self.pin {
+            Some(pin) => self.registry.position(pin.name(), pin.commit()),
+            None => self.registry.auto_select_position(model),
+        }
     }
 }
 
@@ -156,23 +177,29 @@ mod tests {
     }
 
     #[test]
+    fn a_models_hash_is_the_registrys() {
+        let id: ModelId = "Qwen/Qwen3-8B@9c925d64d72725edaf899c6cb9c377fd0709d9c5".parse().unwrap();
+        assert_eq!(
+            id.display_hash(),
+            "4b1cf3ede56918e7bbd4a440dedd143aeff1c6a6b5cc51ec60d17d508e048f4b"
+        );
+    }
+
+    #[test]
     fn the_pin_decides_by_exact_name() {
-        let models =
-            Models { pin: Some("a/b@c1".parse().unwrap()), registered: vec![record("a/b@c2", 1)] };
+        let models = Models::new(Some("a/b@c1".parse().unwrap()), [record("a/b@c2", 1)]);
         assert!(models.is_mining_model("a/b"));
         for other in ["a/B", "a/b ", "a/b@c1", "x", ""] {
             assert!(!models.is_mining_model(other), "{other:?}");
         }
-        assert!(models.pinned_record().is_none(), "another commit is another model");
+        assert!(models.mined_record("a/b").is_none(), "another commit is another model");
     }
 
     #[test]
-    fn without_a_pin_the_last_registered_commit_wins() {
-        let models = Models {
-            pin: None,
-            registered: vec![record("a/b@zz", 3), record("a/b@aa", 9), record("a/b@ab", 9)],
-        };
-        assert_eq!(models.record_by_name("a/b").unwrap().id.commit(), "ab");
+    fn without_a_pin_registered_names_are_mined() {
+        let models = Models::new(None, [record("a/b@zz", 3), record("a/b@aa", 9)]);
+        assert_eq!(models.mined_record("a/b").unwrap().id.commit(), "aa");
+        assert!(models.is_mining_model("a/b"));
         assert!(!models.is_mining_model("no/such"));
     }
 

@@ -44,7 +44,7 @@ impl Stage {
         println!("           (commit: the first 40 digits of the file's SHA-256)");
         let engine_port = free_port().map_err(QuickstartError::System)?;
         let settings = DevnetArgs {
-            model: model.clone(),
+            model: Some(model.clone()),
             difficulty: 1_000_000,
             block_bits: BLOCK_BITS,
             share_target: ShareTarget(Some(Target::MAX)),

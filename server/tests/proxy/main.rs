@@ -5,12 +5,15 @@
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod active_model;
 mod chain;
 mod collector;
 mod dashboard;
 mod engine;
 mod inject;
 mod miner;
+mod node;
+mod registry;
 mod relay;
 mod routes;
 mod worker;

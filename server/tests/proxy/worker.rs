@@ -101,6 +101,16 @@ impl Worker {
             }
             None => (None, None),
         };
+        Self::start_linked(engine, config, link, chain).await
+    }
+
+    /// A proxy on any link.
+    pub(crate) async fn start_linked(
+        engine: MockEngine,
+        config: Config,
+        link: Option<Link>,
+        chain: Option<Arc<DevChain>>,
+    ) -> Self {
         let service = Service::start(config, link).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let worker = Self {

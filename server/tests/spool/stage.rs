@@ -73,7 +73,7 @@ pub(crate) fn message(number: u32, id: &str, parent: u8, is_solution: bool) -> B
 
 /// A context with a job on the parent.
 pub(crate) fn context(parent: Option<u8>) -> Arc<ContextCell> {
-    let models = Models { pin: Some(MODEL.parse().unwrap()), registered: Vec::new() };
+    let models = Models::new(Some(MODEL.parse().unwrap()), []);
     let settings = PayloadSettings {
         engine: EngineKind::LlamaCpp,
         form: PowForm::Object,
