@@ -64,8 +64,8 @@ export class Live {
       h("div", { class: "grid two" },
         card("What became of requests", this.mined.node),
         card("What became of proofs", this.fate.node, this.kept)),
-      this.extras,
       h("article", { class: "card" }, h("div", { class: "row" }, h("h2", {}, "Last proofs"), h("a", { href: "#proofs" }, "All of them")), proofs.short()),
+      this.extras,
     );
   }
 

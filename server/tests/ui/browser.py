@@ -182,6 +182,8 @@ class Visit:
     def pictures(self) -> None:
         """Every view in light, dark and narrow: nothing is cut off, everything has a name."""
         browser = self.browser
+        # A forced switch pauses mining for some seconds.
+        browser.wait("mining again", "document.querySelector('#health').dataset.kind === 'good'")
         for scheme in ("light", "dark"):
             browser.scheme(scheme)
             for view in ("live", "proofs", "setup"):
