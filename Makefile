@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
-  test-python test-llama test-plugin test-contract contract test-vllm test-kernel bench-instructions fuzz-check fmt clean
+  test-python test-llama test-plugin test-ui test-contract contract test-vllm test-kernel bench-instructions fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -87,6 +87,9 @@ test-ffi-python: python ## The Python package from its wheel, in a clean environ
 
 test-plugin: python ## The vLLM plugin's step without vLLM, from the wheels
 	PYTHON="$(PYTHON)" vllm-patch/tests/unit/run.sh $(WHEELS)/tensorpow-*.whl $(WHEELS)/tensorpow_vllm-*.whl
+
+test-ui: ## The dashboard in a headless Chromium
+	$(CARGO) test -p tensorpow-server --test ui
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header

@@ -7,7 +7,7 @@
 //! watchdogs, objectives and books. [`service`] puts the pieces together; [`devnet`] is a chain to
 //! try them on. Beside all that, [`proof_command`] inspects, judges and converts proofs,
 //! [`spool_command`] shows those on disk, and [`vdf_command`] makes and checks VDF
-//! proofs by hand.
+//! proofs by hand. [`ui`] is the dashboard.
 #![forbid(unsafe_code)]
 
 pub mod active_model;
@@ -40,6 +40,7 @@ pub mod spool_command;
 pub mod store;
 pub mod supervisor;
 pub mod throughput;
+pub mod ui;
 pub mod vdf_command;
 pub mod watchdog;
 pub mod workload;

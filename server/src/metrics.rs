@@ -164,6 +164,7 @@ pub struct Metrics {
     rejected: Counters<1>,
     active: Gauge,
     tokens: Counters<1>,
+    generated: Counter,
     injected: Counters<1>,
     uninjected: Counters<2>,
     proofs_received: Counters<1>,
@@ -205,6 +206,7 @@ impl Metrics {
             rejected: Counters::default(),
             active: Gauge::default(),
             tokens: Counters::default(),
+            generated: Counter::default(),
             injected: Counters::default(),
             uninjected: Counters::default(),
             proofs_received: Counters::default(),
@@ -231,6 +233,12 @@ impl Metrics {
         );
         registry.register("requests_active", "Generation requests in flight", self.active.clone());
         registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
+        registry.register(
+            "tokens_generated",
+            "Generated tokens, those of running streams included: an event counts as a token until \
+             the answer's usage says more",
+            self.generated.clone(),
+        );
         registry.register(
             "inference_injected",
             "Requests that carry a pow payload",
@@ -310,6 +318,7 @@ impl Metrics {
             generation: false,
             started: Instant::now(),
             first_byte: None,
+            streamed: 0,
             finished: false,
             permit: None,
             attempt: None,
@@ -340,6 +349,7 @@ impl Metrics {
             generation: true,
             started: Instant::now(),
             first_byte: None,
+            streamed: 0,
             finished: false,
             permit: None,
             attempt: None,
@@ -435,6 +445,8 @@ pub struct InFlight {
     generation: bool,
     started: Instant,
     first_byte: Option<Instant>,
+    /// Tokens counted while they streamed.
+    streamed: u64,
     finished: bool,
     permit: Option<Permit>,
     attempt: Option<Attempt>,
@@ -472,6 +484,12 @@ impl InFlight {
         }
     }
 
+    /// Counts the events of a piece of a stream as tokens.
+    pub fn streamed(&mut self, events: u64) {
+        self.streamed += events;
+        self.metrics.generated.inc_by(events);
+    }
+
     /// Ends the count.
     pub fn finish(&mut self, outcome: Outcome, usage: Option<Usage>) {
         if std::mem::replace(&mut self.finished, true) {
@@ -499,6 +517,7 @@ impl InFlight {
         if let Some(usage) = usage {
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            metrics.generated.inc_by(usage.output.saturating_sub(self.streamed));
             if self.kind == "mining" {
                 metrics.busy.count_mined_tokens(usage.output);
             }

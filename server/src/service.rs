@@ -32,6 +32,7 @@ use crate::registry::source::RegistrySource;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::supervisor;
+use crate::ui::{self, Ui};
 use crate::watchdog::{Actions, restart};
 use crate::workload::Workload;
 use bytes::Bytes;
@@ -284,6 +285,7 @@ impl Service {
             source: link.as_ref().map(|link| link.source.name()),
             chain_report: link.as_ref().and_then(|link| link.report.clone()),
             collector_endpoint: collector.endpoint().to_owned(),
+            ui: Ui::new(config.config_file),
             started: Instant::now(),
             draining: AtomicBool::new(false),
         });
@@ -340,6 +342,8 @@ impl Service {
             self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
+        self.tasks.spawn(ui::observe(self.app.clone()));
+        self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
         let app = self.app.clone();
         self.tasks.spawn(async move { app.engines.probe_forever().await });
         let app = self.app.clone();

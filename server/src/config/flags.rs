@@ -40,6 +40,7 @@ impl ProxyArgs {
             found.map(|(_, text)| text.clone())
         };
         let named = self.config.or_else(|| variable("TENSORPOW_CONFIG").map(PathBuf::from));
+        let file_path = named.clone().or_else(|| default_file(&variable));
         let file = match named {
             Some(path) => Some(FileText::read(&path).map_err(|error| {
                 ConfigError::one(format!("cannot read {}: {error}", path.display()))
@@ -48,7 +49,7 @@ impl ProxyArgs {
             None => default_file(&variable).and_then(|path| FileText::read(&path).ok()),
         };
         let command = command.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
-        Ok(Layers { command, file, environment, flags: self.given })
+        Ok(Layers { command, file, file_path, environment, flags: self.given })
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Layers {
     pub command: Vec<(&'static str, String)>,
     /// The file, if there is one.
     pub file: Option<FileText>,
+    /// Where the file is, or would be.
+    pub file_path: Option<PathBuf>,
     /// The environment.
     pub environment: Vec<(String, String)>,
     /// Flags, by key.

@@ -142,6 +142,8 @@ pub struct Config {
     pub workload: WorkloadSettings,
     /// Address of the MCP server, when it runs.
     pub mcp: Option<SocketAddr>,
+    /// The configuration file, whether it is there or not; none without a home folder.
+    pub config_file: Option<PathBuf>,
     /// Folder of what survives a restart; none where nothing is kept on disk.
     pub data_dir: Option<PathBuf>,
     /// File of generated keys; none where nothing is kept on disk.
@@ -259,6 +261,7 @@ impl Config {
             workload: workload::settings(&settings, is_broker(&settings), &mut problems),
             mcp: mcp(&settings, &mut problems),
             data_dir,
+            config_file: layers.file_path.clone(),
             keys_file,
             settings,
             warnings,

@@ -12,6 +12,7 @@ fn layers(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> L
     Layers {
         command: Vec::new(),
         file: Some(FileText { path: "c.toml".into(), text: file.to_owned() }),
+        file_path: None,
         environment: owned(environment),
         flags: owned(flags),
     }

@@ -40,6 +40,7 @@ use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
 use crate::registry::registrar::Registrar;
 use crate::store::ProofStore;
+use crate::ui::Ui;
 use crate::workload::Workload;
 use engines::Engines;
 use limits::Limiter;
@@ -108,6 +109,8 @@ pub struct App {
     pub chain_report: Option<StatusReport>,
     /// Where engines push their proofs.
     pub collector_endpoint: String,
+    /// The dashboard.
+    pub ui: Ui,
     /// When the proxy started.
     pub started: Instant,
     /// Set while the proxy lets its last requests finish.

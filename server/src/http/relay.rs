@@ -115,9 +115,10 @@ impl Relay {
     }
 
     fn note(&mut self, piece: &[u8]) {
-        self.usage.feed(piece);
+        let events = self.usage.feed(piece);
         self.last_piece = Instant::now();
         self.answered.counted.piece();
+        self.answered.counted.streamed(events);
         if let Some(engine) = self.answered.response_of {
             // The first event names the response.
             self.answered.response_of = None;

@@ -109,8 +109,11 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .route("/v1/spool", get(spool::list))
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
-        .merge(active_model::reading());
-    let changing = active_model::changing().route("/v1/spool/replay", post(spool::replay));
+        .merge(active_model::reading())
+        .merge(crate::ui::api::views());
+    let changing = active_model::changing()
+        .merge(crate::ui::api::changes())
+        .route("/v1/spool/replay", post(spool::replay));
     let open = Router::new()
         .route("/health", get(status::health))
         .route("/startup", get(status::startup))
@@ -124,6 +127,7 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .merge(guard(proof, Scope::Proof))
         .merge(guard(changing, Scope::Admin))
         .merge(open)
+        .merge(crate::ui::assets::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app.clone())

@@ -29,6 +29,14 @@ pub async fn startup() -> Json<Value> {
 /// GET `/ready`: 200 when users can be served, else 503, with every reason by name. An engine of
 /// single models that is not up is named too, but takes nobody else's service away.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let (body, ready) = readiness(&app);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// What `/ready` says, and whether users can be served.
+#[must_use]
+pub fn readiness(app: &App) -> (Value, bool) {
     let mut reasons = Vec::new();
     if app.draining.load(Ordering::Relaxed) {
         reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
@@ -37,17 +45,19 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     if default.health() != Health::Up {
         reasons.push(json!({ "name": "engine", "detail": default.health().as_str() }));
     }
-    let degraded: Vec<Value> = app
+    let mut degraded: Vec<Value> = app
         .engines
         .not_up()
         .filter(|(engine, _)| engine.url() != default.url())
         .map(|(engine, health)| json!({ "name": "engine", "url": engine.url().to_string(), "detail": health.as_str() }))
         .collect();
+    degraded.extend(spool_degraded(app));
     let snapshot = app.context.load();
     let fresh = snapshot.job_age().is_some_and(|age| age <= app.limits.job_stale_after);
-    let mining = mining_reason(&app);
+    let mining = mining_reason(app);
+    let ready = reasons.is_empty();
     let body = json!({
-        "ready": reasons.is_empty(),
+        "ready": ready,
         "reasons": reasons,
         "degraded": degraded,
         "mining": {
@@ -63,8 +73,15 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
             },
         },
     });
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(body)).into_response()
+    (body, ready)
+}
+
+/// What the spool has lost of its durability.
+fn spool_degraded(app: &App) -> Vec<Value> {
+    match app.store.spool().health() {
+        SpoolHealth::Durable => Vec::new(),
+        health => vec![json!({ "name": "spool", "detail": health.to_string() })],
+    }
 }
 
 /// Why the mining model would not be mined at this moment.
@@ -80,16 +97,24 @@ fn mining_reason(app: &App) -> Option<NotMined> {
 
 /// GET `/status`: the reference's keys where they have a meaning here, and ours. spec: proxy §21.1
 pub async fn status(State(app): State<Arc<App>>) -> Response {
+    let text = serde_json::to_string_pretty(&document(&app)).unwrap_or_default();
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], text).into_response()
+}
+
+/// What `/status` says.
+#[must_use]
+pub fn document(app: &App) -> Value {
     let chain = app.chain_report.as_ref().map(|report| report());
     let of_chain = |name: &str| chain.as_ref().and_then(|chain| chain.get(name)).cloned();
     let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": app.started.elapsed().as_secs(),
-        "context": context(&app),
-        "vdf": vdf(&app, of_chain("vdf")),
+        "context": context(app),
+        "vdf": vdf(app, of_chain("vdf")),
         "zmq": of_chain("zmq").unwrap_or_else(|| json!({ "running": false })),
-        "proxy": proxy(&app),
-        "proofs": proofs(&app),
+        "proxy": proxy(app),
+        "proofs": proofs(app),
         "chain": chain,
     });
     if let (Some(proxy), Value::Object(workload)) =
@@ -97,9 +122,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Response {
     {
         proxy.extend(workload);
     }
-    let text = serde_json::to_string_pretty(&body).unwrap_or_default();
-    let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], text).into_response()
+    body
 }
 
 fn context(app: &App) -> Value {
@@ -166,6 +189,16 @@ fn proofs(app: &App) -> Value {
 /// # Errors
 /// 500 should the encoder fail.
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let text = metrics_text(&app)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+}
+
+/// What `/metrics` says.
+///
+/// # Errors
+/// 500 should the encoder fail.
+pub fn metrics_text(app: &App) -> Result<String, ApiError> {
     let snapshot = app.context.load();
     let store = app.store.stats();
     let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
@@ -184,9 +217,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> 
         engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
     app.workload.refresh_metrics();
-    let text = app.metrics.render(&gauges).map_err(|error| {
+    app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
-    })?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response())
+    })
 }

@@ -68,14 +68,17 @@ pub struct UsageScan {
 }
 
 impl UsageScan {
-    /// Takes the next piece of the stream.
-    pub fn feed(&mut self, mut piece: &[u8]) {
+    /// Takes the next piece of the stream. Returns how many events with data it ended, without the
+    /// last word of a stream and the event that holds the usage.
+    pub fn feed(&mut self, mut piece: &[u8]) -> u64 {
+        let mut events = 0;
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.extend(&piece[..end]);
-            self.end_line();
+            events += u64::from(self.end_line());
             piece = &piece[end + 1..];
         }
         self.extend(piece);
+        events
     }
 
     /// The last usage seen so far.
@@ -93,17 +96,22 @@ impl UsageScan {
         }
     }
 
-    fn end_line(&mut self) {
+    /// True when the line was an event that may stand for a token.
+    fn end_line(&mut self) -> bool {
+        let mut is_event = false;
         if !self.overlong
             && let Some(data) = self.line.strip_prefix(b"data:")
         {
+            is_event = data.trim_ascii() != b"[DONE]";
             let mentions = data.windows(7).any(|window| window == b"\"usage\"");
             if let Some(usage) = mentions.then(|| Usage::of_json(data.trim_ascii())).flatten() {
                 self.last = Some(usage);
+                is_event = false;
             }
         }
         self.overlong = false;
         self.line.clear();
+        is_event
     }
 }
 
@@ -135,25 +143,34 @@ mod tests {
     fn streams_in_pieces_of_any_size() {
         let cases = [
             (
+                1,
                 "data: {\"choices\":[]}\n\ndata: {\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":9},\"choices\":[]}\n\ndata: [DONE]\n\n",
                 usage(7, 9),
             ),
             (
+                0,
                 "data: {\"choices\":[{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}]}\n\n",
                 usage(1, 2),
             ),
             (
+                0,
                 "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}}\n\n",
                 usage(3, 4),
             ),
-            ("data:{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\r\n\r\n", usage(1, 1)),
-            ("data: [DONE]\n\n", None),
+            (
+                0,
+                "data:{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\r\n\r\n",
+                usage(1, 1),
+            ),
+            (2, "data: {}\n\ndata: {}\r\n\r\n: note\n\ndata: [DONE]\n\n", None),
         ];
-        for (stream, expected) in cases {
+        for (tokens, stream, expected) in cases {
             for size in [1, 3, 1000] {
-                let mut scan = UsageScan::default();
-                stream.as_bytes().chunks(size).for_each(|piece| scan.feed(piece));
-                assert_eq!(scan.found(), expected, "{stream} by {size}");
+                let (mut scan, mut events) = (UsageScan::default(), 0);
+                for piece in stream.as_bytes().chunks(size) {
+                    events += scan.feed(piece);
+                }
+                assert_eq!((events, scan.found()), (tokens, expected), "{stream} by {size}");
             }
         }
     }

@@ -8,7 +8,7 @@ mod input;
 mod inspect;
 mod json_form;
 mod judge;
-mod plot;
+pub(crate) mod plot;
 mod progress;
 mod verify;
 

@@ -11,7 +11,7 @@ const PER_LINE: usize = 64;
 const COLUMNS: usize = 50;
 
 /// Tenths of the interval's width that the draw is above the lower edge; `!` for a draw outside.
-fn digit(step: &Step) -> char {
+pub(crate) fn digit(step: &Step) -> char {
     let interval = step.interval;
     if !interval.inside {
         return '!';
@@ -67,8 +67,9 @@ fn column(at: f32) -> usize {
 }
 
 /// The picture: steps from left to right, 0 to 1 from bottom to top; a bar for each interval,
-/// widened by the tolerance, and a dot for each draw, red outside.
-pub(super) fn svg(steps: &[Step], title: &str) -> String {
+/// widened by the tolerance, and a dot for each draw, red outside. The classes let a page that shows
+/// the picture choose other colours.
+pub(crate) fn svg(steps: &[Step], title: &str) -> String {
     const LEFT: f32 = 46.0;
     const TOP: f32 = 34.0;
     const HEIGHT: f32 = 320.0;
@@ -81,16 +82,16 @@ pub(super) fn svg(steps: &[Step], title: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {full_width} {full_height}\" \
          font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"18\" font-size=\"13\">{}</text>\n",
+         <rect class=\"paper\" width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text class=\"label\" x=\"{LEFT}\" y=\"18\" font-size=\"13\">{}</text>\n",
         escaped(title)
     );
     for tenth in [0.0_f32, 0.25, 0.5, 0.75, 1.0] {
         let at = y(tenth);
         let _ = writeln!(
             svg,
-            "<path d=\"M{LEFT} {at}h{width}\" stroke=\"#ddd\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{tenth}</text>",
+            "<path class=\"grid\" d=\"M{LEFT} {at}h{width}\" stroke=\"#ddd\"/>\
+             <text class=\"label\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{tenth}</text>",
             LEFT - 6.0,
             at + 4.0
         );
@@ -100,11 +101,11 @@ pub(super) fn svg(steps: &[Step], title: &str) -> String {
         let x = LEFT + step.j as f32 * PITCH;
         let interval = step.interval;
         let (upper, lower) = (y(interval.upper + TOLERANCE), y(interval.lower - TOLERANCE));
-        let colour = if interval.inside { "#1b6" } else { "#d22" };
+        let (class, colour) = if interval.inside { ("draw", "#1b6") } else { ("draw out", "#d22") };
         let _ = writeln!(
             svg,
-            "<rect x=\"{x}\" y=\"{upper}\" width=\"{}\" height=\"{}\" fill=\"#9bd\"/>\
-             <circle cx=\"{}\" cy=\"{}\" r=\"1.4\" fill=\"{colour}\"/>",
+            "<rect class=\"interval\" x=\"{x}\" y=\"{upper}\" width=\"{}\" height=\"{}\" fill=\"#9bd\"/>\
+             <circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"1.4\" fill=\"{colour}\"/>",
             PITCH - 1.0,
             (lower - upper).max(0.5),
             x + (PITCH - 1.0) / 2.0,
@@ -112,7 +113,8 @@ pub(super) fn svg(steps: &[Step], title: &str) -> String {
         );
         if step.j % 32 == 0 {
             let below = TOP + HEIGHT + 16.0;
-            let _ = writeln!(svg, "<text x=\"{x}\" y=\"{below}\">{}</text>", step.j);
+            let _ =
+                writeln!(svg, "<text class=\"label\" x=\"{x}\" y=\"{below}\">{}</text>", step.j);
         }
     }
     svg.push_str("</svg>\n");

@@ -80,7 +80,7 @@ pub fn usage_from_sse(_: &Value, cases: &Value, group: &mut Group) {
         let expected = expected_usage(&last_with_usage, get(get(case, "result"), "events"));
         let result = [1, 7, stream.len().max(1)].into_iter().try_for_each(|size| {
             let mut scan = UsageScan::default();
-            stream.chunks(size).for_each(|piece| scan.feed(piece));
+            stream.chunks(size).for_each(|piece| _ = scan.feed(piece));
             same(&format!("in pieces of {size}"), events(scan.found()), expected.clone())
         });
         group.case(number, result);

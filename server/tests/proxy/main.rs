@@ -8,6 +8,7 @@
 mod active_model;
 mod chain;
 mod collector;
+mod dashboard;
 mod engine;
 mod face;
 mod inject;
