@@ -240,10 +240,11 @@ impl Inner {
         if self.entries.contains_key(id) {
             return vec![id.to_owned()];
         }
-        if let Some((base, suffix)) = id.rsplit_once('-') {
-            if is_digits(suffix) && self.entries.contains_key(base) {
-                return vec![base.to_owned()];
-            }
+        if let Some((base, suffix)) = id.rsplit_once('-')
+            && is_digits(suffix)
+            && self.entries.contains_key(base)
+        {
+            return vec![base.to_owned()];
         }
         let prefix = format!("{id}-");
         self.entries

@@ -93,10 +93,10 @@ impl Seen {
             return true;
         }
         order.push_back(identity);
-        if order.len() > REMEMBERED {
-            if let Some(oldest) = order.pop_front() {
-                known.remove(&oldest);
-            }
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
         }
         false
     }

@@ -53,7 +53,7 @@ enum ProxyCommand {
     /// The chain hands out jobs with easy targets, checks every result by the node's rules and
     /// moves its tip. Its coins do not exist. Its VDF is the network's, but short: each parent block
     /// gets one proof of --vdf-ticks squarings, then the prover rests until the next block.
-    Devnet(DevnetCommand),
+    Devnet(Box<DevnetCommand>),
     /// Start everything on this machine, send one prompt, show its proof
     Quickstart(QuickstartArgs),
 }
@@ -115,33 +115,38 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
             let link = config.node.clone().map(NodeLink::open).transpose()?;
             Service::start(config, link).await?.run(stop).await;
         }
-        ProxyCommand::Devnet(DevnetCommand { part: Some(DevnetPart::Node(command)), .. }) => {
-            log::plain();
-            let node = DevNode::start(command.chain.into_settings()?, command.node.into()).await?;
-            stop_signal()?.await;
-            // Its thread is joined.
-            tokio::task::spawn_blocking(move || drop(node)).await?;
-        }
-        ProxyCommand::Devnet(DevnetCommand { chain, proxy, part: None }) => {
-            let settings = chain.into_settings()?;
-            let target = block_target(&settings)?;
-            // The development chain is tried with llama.cpp first. What is mined here is worth
-            // nothing, so it is kept only if somebody says where.
-            let config = prepared(proxy, &[("engine.kind", "llama.cpp"), ("data.dir", "none")])?;
-            tracing::info!(
-                "development chain for {}, block target {target:x}, {} VDF ticks a block",
-                settings.model.id,
-                settings.vdf_ticks
-            );
-            let stop = stop_signal()?;
-            let (link, _) = Link::to_devnet(settings);
-            Service::start(config, Some(link)).await?.run(stop).await;
-        }
+        ProxyCommand::Devnet(command) => devnet(*command).await?,
         ProxyCommand::Quickstart(args) => {
             log::quiet();
             quickstart::run(args, stop_signal()?).await?;
         }
     }
+    Ok(())
+}
+
+async fn devnet(command: DevnetCommand) -> Result<(), Box<dyn Error>> {
+    let DevnetCommand { part, chain, proxy } = command;
+    if let Some(DevnetPart::Node(command)) = part {
+        log::plain();
+        let node = DevNode::start(command.chain.into_settings()?, command.node.into()).await?;
+        stop_signal()?.await;
+        // Its thread is joined.
+        tokio::task::spawn_blocking(move || drop(node)).await?;
+        return Ok(());
+    }
+    let settings = chain.into_settings()?;
+    let target = block_target(&settings)?;
+    // The development chain is tried with llama.cpp first. What is mined here is worth
+    // nothing, so it is kept only if somebody says where.
+    let config = prepared(proxy, &[("engine.kind", "llama.cpp"), ("data.dir", "none")])?;
+    tracing::info!(
+        "development chain for {}, block target {target:x}, {} VDF ticks a block",
+        settings.model.id,
+        settings.vdf_ticks
+    );
+    let stop = stop_signal()?;
+    let (link, _) = Link::to_devnet(settings);
+    Service::start(config, Some(link)).await?.run(stop).await;
     Ok(())
 }
 

@@ -293,10 +293,10 @@ impl Outbox {
         let (name, again) = (self.sink.name(), proof.clone());
         let deliveries = vec![(name, Delivery::pending(item.attempts))];
         let prepared = tokio::task::spawn_blocking(move || Prepared::of(&again, deliveries)).await;
-        if let Ok(prepared) = prepared {
-            if let Ok(Put::New { seq } | Put::Known { seq, .. }) = self.spool.put(prepared).await {
-                item.seq = Some(seq);
-            }
+        if let Ok(prepared) = prepared
+            && let Ok(Put::New { seq } | Put::Known { seq, .. }) = self.spool.put(prepared).await
+        {
+            item.seq = Some(seq);
         }
     }
 

@@ -202,7 +202,7 @@ impl Values {
                         match entry.try_into() {
                             Ok(entry) => self.routes.push(entry),
                             Err(error) => {
-                                self.problems.push(format!("{place}: [[route]]: {error}"))
+                                self.problems.push(format!("{place}: [[route]]: {error}"));
                             }
                         }
                     }

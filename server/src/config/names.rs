@@ -88,8 +88,8 @@ fn warning(name: &str) -> Option<String> {
     let known = || Settings::all().flat_map(|setting| setting.env.iter().copied());
     let name_is = |other: &&str| *other == name;
     if known().any(|other| other == name)
-        || NEVER_READ.iter().any(|other| name_is(&other))
-        || OF_OTHERS.iter().any(|other| name_is(&other))
+        || NEVER_READ.iter().any(&name_is)
+        || OF_OTHERS.iter().any(name_is)
     {
         return None;
     }

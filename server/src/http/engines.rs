@@ -96,10 +96,10 @@ impl Engines {
         if owners.by_id.insert(id.to_owned(), index).is_none() {
             owners.in_order.push_back(id.to_owned());
         }
-        if owners.in_order.len() > REMEMBERED {
-            if let Some(oldest) = owners.in_order.pop_front() {
-                owners.by_id.remove(&oldest);
-            }
+        if owners.in_order.len() > REMEMBERED
+            && let Some(oldest) = owners.in_order.pop_front()
+        {
+            owners.by_id.remove(&oldest);
         }
     }
 

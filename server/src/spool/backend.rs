@@ -100,10 +100,10 @@ impl Location {
     fn compact(&self, database: &mut Database, content: u64) {
         let Some(path) = self.file() else { return };
         let length = std::fs::metadata(path).map_or(0, |about| about.len());
-        if length > 2 * content + SLACK {
-            if let Err(error) = database.compact() {
-                tracing::warn!(%error, "the spool could not be compacted");
-            }
+        if length > 2 * content + SLACK
+            && let Err(error) = database.compact()
+        {
+            tracing::warn!(%error, "the spool could not be compacted");
         }
     }
 }

@@ -211,10 +211,10 @@ impl Spool {
         let shared = Arc::new(Shared::new());
         let patience = settings.patience;
         let mut writer = Writer::new(settings, shared.clone());
-        if let Err(error) = writer.open() {
-            if error.is_fatal() {
-                return Err(error);
-            }
+        if let Err(error) = writer.open()
+            && error.is_fatal()
+        {
+            return Err(error);
         }
         let (sender, receiver) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()

@@ -125,12 +125,12 @@ impl View {
         if !exact.is_empty() {
             return Ok(exact);
         }
-        if let Some((base, suffix)) = id.rsplit_once('-') {
-            if crate::cache::is_digits(suffix) {
-                let base = self.filed_under(base, oldest_us)?;
-                if !base.is_empty() {
-                    return Ok(base);
-                }
+        if let Some((base, suffix)) = id.rsplit_once('-')
+            && crate::cache::is_digits(suffix)
+        {
+            let base = self.filed_under(base, oldest_us)?;
+            if !base.is_empty() {
+                return Ok(base);
             }
         }
         let prefix = format!("{id}-");

@@ -45,7 +45,7 @@ fn differences(ours: &Value, expected: &Value, place: String, places: &mut Vec<S
                     differences(ours, expected, format!("{place}{pointer}"), places);
                 }
                 (Some(ours), None) => {
-                    places.push(format!("{place}{pointer} = {ours:.120} is too much"))
+                    places.push(format!("{place}{pointer} = {ours:.120} is too much"));
                 }
                 (None, Some(expected)) => {
                     places.push(format!("{place}{pointer} = {expected:.120} is missing"));

@@ -44,11 +44,11 @@ pub const INJECTION: &[Rule<InjectionCase, Expected>] = &[
         for key in ["vllm_xargs", "extra_sampling_params"] {
             let theirs = case.body.get(key).and_then(|inner| inner.get("pow"));
             let inner = body.get_mut(key).and_then(Value::as_object_mut);
-            if let (Some(theirs), Some(inner)) = (theirs, inner) {
-                if inner.get("pow") == Some(theirs) {
-                    inner.remove("pow");
-                    changed = true;
-                }
+            if let (Some(theirs), Some(inner)) = (theirs, inner)
+                && inner.get("pow") == Some(theirs)
+            {
+                inner.remove("pow");
+                changed = true;
             }
         }
         changed

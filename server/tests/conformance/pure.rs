@@ -74,8 +74,7 @@ pub fn usage_from_sse(_: &Value, cases: &Value, group: &mut Group) {
         let last_with_usage = String::from_utf8_lossy(&stream)
             .lines()
             .filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?.trim()).ok())
-            .filter(|event: &Value| event.to_string().contains("usage"))
-            .next_back()
+            .rfind(|event: &Value| event.to_string().contains("usage"))
             .unwrap_or(Value::Null);
         let expected = expected_usage(&last_with_usage, get(get(case, "result"), "events"));
         let result = [1, 7, stream.len().max(1)].into_iter().try_for_each(|size| {

@@ -87,7 +87,7 @@ async fn events_come_every_second_and_end_with_the_proxy() {
         let state: Value = serde_json::from_str(json).unwrap();
         assert!(state["now"].as_u64().unwrap() > 1_700_000_000_000);
     }
-    worker.stop();
+    worker.stop().await;
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     tokio::time::timeout(Duration::from_secs(5), rest).await.expect("the stream ends");
 }

@@ -140,11 +140,6 @@ impl Worker {
         drop(app);
     }
 
-    /// Tells the proxy to stop; what it had promised before is kept.
-    pub(crate) fn stop(self) {
-        drop(self);
-    }
-
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }
