@@ -2,7 +2,7 @@
 //! saved choice, and an engine's supervisor that is slow, unwilling or away.
 
 use crate::engine::{MockEngine, Script};
-use crate::worker::{MODEL, MODEL_NAME, Worker, chain_settings, config, wait_for};
+use crate::worker::{Answer, MODEL, MODEL_NAME, Worker, chain_settings, config, wait_for};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
@@ -18,6 +18,7 @@ use tensorpow_server::mining::model::ModelRecord;
 use tensorpow_server::service::Link;
 
 const PATH: &str = "/v1/mining/active-model";
+const KEY: &str = "internal-secret";
 const REPLY: Script = Script::Json(200, "{}");
 
 fn other(commit: &str) -> ModelRecord {
@@ -29,7 +30,7 @@ fn other(commit: &str) -> ModelRecord {
 /// A proxy on a development chain with two models.
 async fn worker(settings: ActiveModelSettings) -> Worker {
     let engine = MockEngine::start(REPLY).await;
-    let config = config(&engine.url(), &[]);
+    let config = config(&engine.url(), &["--engine-key", KEY]);
     let (mut link, chain) = Link::to_devnet(chain_settings(&["--interval", "0.1"]));
     link.active_model = settings;
     let worker = Worker::start_linked(engine, config, Some(link), Some(chain)).await;
@@ -41,8 +42,14 @@ async fn worker(settings: ActiveModelSettings) -> Worker {
     worker
 }
 
+/// What changes the worker needs a key on this machine too.
+async fn ask(worker: &Worker, body: &str) -> Answer {
+    let key = ("authorization", format!("Bearer {KEY}"));
+    worker.send("POST", PATH, &[("content-type", "application/json"), (key.0, &key.1)], body).await
+}
+
 async fn change(worker: &Worker, body: &Value) -> (u16, Value) {
-    let answer = worker.post(PATH, &body.to_string()).await;
+    let answer = ask(worker, &body.to_string()).await;
     (answer.status, answer.json())
 }
 
@@ -78,7 +85,7 @@ async fn what_cannot_be_pinned_is_refused_in_the_networks_words() {
             "registry commit mismatch for 'hard/model': expected '1', got 'aa'",
         ),
     ] {
-        let answer = worker.post(PATH, body).await;
+        let answer = ask(&worker, body).await;
         assert_eq!((answer.status, message(&answer.json())), (400, expected), "{body}");
     }
     worker
@@ -93,7 +100,7 @@ async fn what_cannot_be_pinned_is_refused_in_the_networks_words() {
     ));
     assert_eq!(worker.get(&format!("{PATH}/switches/1")).await.status, 404);
 
-    let plain = Worker::plain(REPLY, &[]).await;
+    let plain = Worker::plain(REPLY, &["--engine-key", KEY]).await;
     assert_eq!(active(&plain).await["auto_select"], true);
     let (status, answer) = change(&plain, &body).await;
     assert_eq!((status, message(&answer)), (500, "Model client not initialized"));
@@ -290,7 +297,7 @@ async fn a_slow_switch_is_followed_elsewhere_and_a_refusal_ends_it() {
     let worker = worker(settings).await;
     wait_for("the engine", || !worker.app.context.load().is_switching()).await;
     let forced = json!({"model_name": "hard/model", "model_commit": "aa", "force_switch": true});
-    let answer = worker.post(PATH, &forced.to_string()).await;
+    let answer = ask(&worker, &forced.to_string()).await;
     assert_eq!(
         (answer.status, answer.header("location")),
         (202, format!("{PATH}/switches/1").as_str())

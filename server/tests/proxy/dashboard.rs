@@ -13,6 +13,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 async fn with_config(script: Script, flags: &[&str]) -> (Worker, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
+    std::fs::write(&path, "").unwrap();
     let given = ["--config", path.to_str().unwrap()];
     (Worker::plain(script, &[&given, flags].concat()).await, folder)
 }
@@ -32,7 +33,7 @@ async fn the_page_is_open_and_its_data_needs_the_key() {
         assert_eq!(worker.get(&path).await.status, 401, "{path}");
     }
     assert_eq!(worker.send("POST", "/ui/api/config", &[JSON], WIZARD).await.status, 401);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_to_string(folder.path().join("config.toml")).unwrap(), "");
     let key = ("authorization", "Bearer secret");
     let state = worker.send("GET", "/ui/api/state", &[key], "").await;
     assert_eq!(state.status, 200);
@@ -140,25 +141,28 @@ async fn a_mined_proof_is_listed_replayed_and_drawn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wizard_writes_for_its_own_pages_alone() {
-    let (worker, folder) = with_config(Script::Hang, &[]).await;
+    let (worker, folder) = with_config(Script::Hang, &["--engine-key", "secret"]).await;
+    let key = ("authorization", "Bearer secret");
     let path = folder.path().join("config.toml");
-    let foreign = [JSON, ("origin", "http://evil.example")];
+    let foreign = [key, JSON, ("origin", "http://evil.example")];
     let refused = worker.send("POST", "/ui/api/config", &foreign, WIZARD).await;
     assert_eq!((refused.status, refused.error_code().as_str()), (403, "foreign_origin"));
-    let plain = [("content-type", "text/plain")];
+    let plain = [key, ("content-type", "text/plain")];
     let refused = worker.send("POST", "/ui/api/config", &plain, WIZARD).await;
     assert_eq!(refused.status, 415, "a form of another page is no JSON");
-    let bad = worker.post("/ui/api/config", &WIZARD.replace("wss:", "ftp:")).await;
+    let bad =
+        worker.send("POST", "/ui/api/config", &[key, JSON], &WIZARD.replace("wss:", "ftp:")).await;
     assert_eq!(bad.status, 400);
     assert!(bad.text().contains("broker_url: "), "{}", bad.text());
-    let unknown = worker.post("/ui/api/config", r#"{"shell":"x"}"#).await;
+    let unknown = worker.send("POST", "/ui/api/config", &[key, JSON], r#"{"shell":"x"}"#).await;
     assert_eq!(unknown.status, 422, "{}", unknown.text());
-    assert!(!path.exists());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     let own = format!("http://{}", worker.address);
-    let written = worker.send("POST", "/ui/api/config", &[JSON, ("origin", &own)], WIZARD).await;
+    let written =
+        worker.send("POST", "/ui/api/config", &[key, JSON, ("origin", &own)], WIZARD).await;
     assert_eq!(written.status, 200, "{}", written.text());
     assert!(std::fs::read_to_string(&path).unwrap().contains("eyJsecret"));
-    let known = worker.get("/ui/api/config").await.json();
+    let known = worker.send("GET", "/ui/api/config", &[key], "").await.json();
     assert_eq!(known["values"]["has_token"], true);
     assert!(!known.to_string().contains("eyJsecret"));
 }

@@ -67,7 +67,7 @@ async fn a_rate_is_kept_and_says_when_to_come_again() {
 
 #[tokio::test]
 async fn a_full_house_refuses_and_a_place_is_given_back() {
-    let flags = ["--set", "limits.concurrency=1"];
+    let flags = ["--set", "limits.concurrency=1", "--set", "priority.queue=0"];
     let worker = Worker::plain(Script::Silent(b"data: 1\n\n"), &flags).await;
     let first = worker.open("POST", CHAT, &[JSON], r#"{"stream":true}"#).await;
     let refused = worker.post(CHAT, "{}").await;

@@ -155,25 +155,17 @@ fn the_job_feed_binds_what_it_may_or_says_why() {
 }
 
 #[tokio::test]
-async fn on_an_open_address_only_the_listed_may_send_jobs() {
-    let bind = |allow: &str| {
-        let settings = FeedSettings {
-            address: "0.0.0.0:0".parse().unwrap(),
-            allow: AllowList::new(vec![allow.parse().unwrap()]),
-            ..FeedSettings::default()
-        };
-        JobFeed::bind(settings).unwrap()
+async fn on_an_open_address_this_machine_may_send_jobs_whoever_is_listed() {
+    let settings = FeedSettings {
+        address: "0.0.0.0:0".parse().unwrap(),
+        allow: AllowList::new(vec!["10.99.0.0/16".parse().unwrap()]),
+        ..FeedSettings::default()
     };
-    let local = |feed: &JobFeed| feed.endpoint().replace("0.0.0.0", "127.0.0.1");
-    let (closed, jobs) = bind("10.99.0.0/16");
-    let stranger = pusher(&local(&closed));
-    stranger.set_linger(0).unwrap();
-    stranger.send(job_message(&job(1, 1)), 0).unwrap();
-    let (open, mut taken) = bind("127.0.0.0/8");
-    pusher(&local(&open)).send(job_message(&job(2, 2)), 0).unwrap();
+    // Who else is let in is tested where the list is.
+    let (open, mut taken) = JobFeed::bind(settings).unwrap();
+    let here = open.endpoint().replace("0.0.0.0", "127.0.0.1");
+    pusher(&here).send(job_message(&job(2, 2)), 0).unwrap();
     assert_eq!(current(&mut taken).await, job(2, 2));
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!jobs.has_changed().unwrap() && closed.counters().taken() == 0);
 }
 
 #[tokio::test]

@@ -122,5 +122,5 @@ async fn a_collector_that_is_not_on_loopback_needs_a_list_of_who_may_push() {
     wait_for("the proof", || worker.app.store.stats().proofs == 1).await;
     let engine = MockEngine::start(REPLY).await;
     let error = try_config(&engine.url(), &["--collector-allow", "10.0.0.0/33"], &[]).unwrap_err();
-    assert!(error.to_string().contains("TENSORPOW_COLLECTOR_ALLOW"), "{error}");
+    assert!(error.to_string().contains("proofs.collector_allow"), "{error}");
 }
