@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
-  test-python test-llama test-plugin test-ui test-contract contract test-vllm test-kernel bench-instructions fuzz-check fmt clean
+  test-python test-llama test-plugin test-ui test-contract contract test-vllm test-kernel \
+  bench-instructions fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ALL = --workspace --features tensorpow-ffi-c/cxx
 ARGS ?=
 # Everything CI runs, in this order.
 PARTS = lint doc bare test-rust bench-instructions fuzz-check test-ffi test-ffi-python test-plugin \
-  test-python test-contract test-llama test-vllm
+  test-python test-contract test-ui test-llama test-vllm
 # Parts of `make test` to leave out, for example SKIP=llama or SKIP="llama vllm".
 SKIP ?=
 # The vLLM that `make test-vllm` runs: 0.32.0, 0.19.1 or 0.16.0.
@@ -88,8 +89,13 @@ test-ffi-python: python ## The Python package from its wheel, in a clean environ
 test-plugin: python ## The vLLM plugin's step without vLLM, from the wheels
 	PYTHON="$(PYTHON)" vllm-patch/tests/unit/run.sh $(WHEELS)/tensorpow-*.whl $(WHEELS)/tensorpow_vllm-*.whl
 
+ifneq ($(filter ui,$(SKIP)),)
+test-ui:
+	@echo "SKIPPED: test-ui (SKIP=$(SKIP))"
+else
 test-ui: ## The dashboard in a headless Chromium
-	$(CARGO) test -p tensorpow-server --test ui
+	$(CARGO) test $(ALL) --test ui
+endif
 
 test-python: ## Unit tests of the build tool
 	cd llama-patch/tests && $(PYTHON) -m unittest -v unit_build unit_header
