@@ -1,5 +1,5 @@
 //! Backfill: synthetic requests that keep the engine mining while there are no users. The [`gate`]
-//! says whether and what to mine, the [`pool`] keeps the floor, [`request`] carries one request to
+//! says whether and what to mine, the [`pool`] keeps the floor, `request` carries one request to
 //! its end over [`engine`], with a [`body`] for each kind of engine and a [`prompt`] of its own.
 //! Users come first: [`crate::priority`] decides how much may run. spec: proxy §14
 

@@ -1,5 +1,5 @@
 //! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
-//! A variable of the reference that no longer decides anything stands in [`super::names`].
+//! A variable of the reference that no longer decides anything stands in `names`.
 
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};

@@ -1,8 +1,8 @@
 //! The spool: every proof that arrives is on disk before anything else is done with it. One file
 //! ([`backend`]) holds the proofs in compact form ([`form`]), what is known of each ([`entry`]), and
-//! for every sink how far its delivery has come. One thread ([`writer`]) writes, many changes to a
+//! for every sink how far its delivery has come. One thread (`writer`) writes, many changes to a
 //! commit, so that a burst costs few fsyncs; what is too old or too much goes in a fixed order
-//! ([`retention`]); anybody reads, from a snapshot ([`view`]). The rows stand in [`tables`].
+//! ([`retention`]); anybody reads, from a snapshot ([`view`]). The rows stand in `tables`.
 //!
 //! When the disk fails the spool says so ([`SpoolHealth`]) and everything goes on without it: proofs
 //! are forwarded from memory, users notice nothing. It comes back by itself.

@@ -1,6 +1,6 @@
-//! The dashboard at `/ui`: embedded files ([`assets`]), what they show ([`state`], made of the
-//! metrics by [`readings`], of the last minutes by [`history`] and of the last proofs by
-//! [`recent`]), the routes that hand it out ([`api`]), and the configuration wizard ([`config`]).
+//! The dashboard at `/ui`: embedded files ([`assets`]), what they show (`state`, made of the
+//! metrics by `readings`, of the last minutes by `history` and of the last proofs by
+//! `recent`), the routes that hand it out ([`api`]), and the configuration wizard ([`config`]).
 //! Nothing here decides anything: the numbers are those of `/metrics` and `/status`, so that
 //! the dashboard and the monitoring never disagree, and what only exists in some builds is shown
 //! where it exists.
