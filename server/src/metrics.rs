@@ -164,7 +164,6 @@ pub struct Metrics {
     rejected: Counters<1>,
     active: Gauge,
     tokens: Counters<1>,
-    generated: Counter,
     injected: Counters<1>,
     uninjected: Counters<2>,
     proofs_received: Counters<1>,
@@ -206,7 +205,6 @@ impl Metrics {
             rejected: Counters::default(),
             active: Gauge::default(),
             tokens: Counters::default(),
-            generated: Counter::default(),
             injected: Counters::default(),
             uninjected: Counters::default(),
             proofs_received: Counters::default(),
@@ -233,12 +231,6 @@ impl Metrics {
         );
         registry.register("requests_active", "Generation requests in flight", self.active.clone());
         registry.register("tokens", "Tokens of complete answers", self.tokens.clone());
-        registry.register(
-            "tokens_generated",
-            "Generated tokens, those of running streams included: an event counts as a token until \
-             the answer's usage says more",
-            self.generated.clone(),
-        );
         registry.register(
             "inference_injected",
             "Requests that carry a pow payload",
@@ -487,7 +479,7 @@ impl InFlight {
     /// Counts the events of a piece of a stream as tokens.
     pub fn streamed(&mut self, events: u64) {
         self.streamed += events;
-        self.metrics.generated.inc_by(events);
+        self.metrics.busy.count_generated(events);
     }
 
     /// Ends the count.
@@ -517,7 +509,7 @@ impl InFlight {
         if let Some(usage) = usage {
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
-            metrics.generated.inc_by(usage.output.saturating_sub(self.streamed));
+            metrics.busy.count_generated(usage.output.saturating_sub(self.streamed));
             if self.kind == "mining" {
                 metrics.busy.count_mined_tokens(usage.output);
             }

@@ -230,6 +230,8 @@ impl ActiveModel {
     /// spec: proxy §7
     async fn make(&self, model: ModelId, number: u64, force: bool) -> Result<(), SwitchError> {
         let _changing = self.changing.lock().await;
+        // What waits for the next block is older than a forced change, which takes its place.
+        let superseded = self.lock().pending.clone().filter(|_| force);
         self.context.set_switching(true);
         if force {
             self.context.pause().extend(self.settings.force_suppress);
@@ -249,6 +251,9 @@ impl ActiveModel {
         let mut state = self.lock();
         if outcome.is_ok() {
             (state.source, state.unaligned) = (Source::Runtime, false);
+            if superseded.is_some() && state.pending == superseded {
+                state.pending = None;
+            }
         }
         state.switches.end(number, outcome.as_ref().err().map(ToString::to_string));
         let unaligned = state.unaligned;

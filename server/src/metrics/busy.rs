@@ -81,6 +81,8 @@ pub struct BusyMetrics {
     token_signs: AtomicU64,
     mined_tokens: AtomicU64,
     backfill_tokens: AtomicU64,
+    /// Generated tokens of users and backfill, as they come.
+    generated: Counter,
     shares: AtomicU64,
     blocks: AtomicU64,
     alarms: Counters<2>,
@@ -124,6 +126,7 @@ impl BusyMetrics {
             token_signs: AtomicU64::new(0),
             mined_tokens: AtomicU64::new(0),
             backfill_tokens: AtomicU64::new(0),
+            generated: Counter::default(),
             shares: AtomicU64::new(0),
             blocks: AtomicU64::new(0),
             alarms: Counters::default(),
@@ -148,6 +151,12 @@ impl BusyMetrics {
     /// Puts everything into the registry.
     pub(super) fn register(&self, registry: &mut Registry) {
         let to = registry;
+        to.register(
+            "tokens_generated",
+            "Generated tokens, those of running streams included: an event counts as a token until \
+             the answer's usage says more",
+            self.generated.clone(),
+        );
         to.register("request_duration_seconds", "Time until the last byte", self.duration.clone());
         to.register("first_token_seconds", "Time until a stream begins", self.first_token.clone());
         to.register("output_token_seconds", "Time per generated token", self.output_token.clone());
@@ -259,6 +268,11 @@ impl BusyMetrics {
             Outcome::ClientGone => return,
         };
         self.lock().slo.ended(unix_seconds(), kept);
+    }
+
+    /// Generated tokens that came.
+    pub fn count_generated(&self, tokens: u64) {
+        self.generated.inc_by(tokens);
     }
 
     /// Something has come from the engine that only generated tokens explain.
@@ -471,6 +485,7 @@ impl BackfillInFlight {
         if let Some(usage) = usage {
             self.metrics.count_mined_tokens(usage.output);
             self.metrics.backfill_tokens.fetch_add(usage.output, Ordering::Relaxed);
+            self.metrics.generated.inc_by(usage.output);
         }
     }
 }

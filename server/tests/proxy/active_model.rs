@@ -196,6 +196,22 @@ async fn a_forced_switch_is_made_at_once_with_a_pause() {
 }
 
 #[tokio::test]
+async fn a_forced_switch_takes_the_place_of_one_that_waits() {
+    let settings =
+        ActiveModelSettings { force_suppress: Duration::ZERO, ..ActiveModelSettings::default() };
+    let worker = worker(settings).await;
+    let waiting = json!({"model_name": "hard/model", "model_commit": "aa"});
+    assert_eq!(change(&worker, &waiting).await.1["active_model"]["switch_scheduled"], true);
+    let commit = MODEL.split_once('@').unwrap().1;
+    let forced = json!({"model_name": MODEL_NAME, "model_commit": commit, "force_switch": true});
+    let (status, answer) = change(&worker, &forced).await;
+    let view = &answer["active_model"];
+    assert_eq!((status, &view["model_name"]), (200, &json!(MODEL_NAME)));
+    assert_eq!(view["pending_switch"], Value::Null);
+    assert_eq!(active(&worker).await["pending_switch"], Value::Null);
+}
+
+#[tokio::test]
 async fn the_saved_choice_beats_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
