@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run server llama model python test lint doc bare test-rust test-ffi test-ffi-python \
   test-python test-llama test-plugin test-ui test-contract contract test-vllm test-kernel \
-  bench-instructions fuzz-check fmt clean
+  bench-instructions bench-llama soak fuzz-check fmt clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -129,6 +129,14 @@ endif
 
 test-kernel: ## The plugin's GPU kernel, in Triton's interpreter (no GPU needed)
 	$(PYTHON) vllm-patch/tests/run-kernel
+
+bench-llama: ## Tokens per second of llama-server: unpatched, patched, mining
+	llama-patch/build --stock && llama-patch/build && llama-patch/model
+	$(PYTHON) llama-patch/bench $(ARGS)
+
+soak: server ## Users and backfill together for ten minutes, on a real engine
+	llama-patch/build && llama-patch/model
+	$(PYTHON) llama-patch/tests/soak.py $(ARGS)
 
 fmt: ## Format the Rust code
 	$(CARGO) fmt --all

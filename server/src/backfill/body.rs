@@ -35,7 +35,9 @@ pub const fn route(engine: EngineKind) -> Route {
 
 /// A request before `pow` and the sampling profile are put in. It never stops early, because a window
 /// that is cut short leaves no proof; `min_tokens` would reach that too, but by changing the
-/// distribution. spec: proxy §14.3
+/// distribution. llama.cpp streams: it sees with the next token that a stream was dropped, and the
+/// slot is free for a user; whether a buffered answer is still wanted it asks once a second only.
+/// spec: proxy §14.3
 #[must_use]
 pub fn request(engine: EngineKind, model: &str, prompt: &str, id: &str, tokens: u32) -> Bytes {
     let body = match engine {
@@ -60,6 +62,8 @@ pub fn request(engine: EngineKind, model: &str, prompt: &str, id: &str, tokens: 
             "top_p": 1.0,
             "request_id": id,
             "ignore_eos": true,
+            "stream": true,
+            "stream_options": { "include_usage": true },
         }),
     };
     Bytes::from(body.to_string())

@@ -10,7 +10,7 @@ use super::prompt::dice::Dice;
 use super::{BackfillSettings, End};
 use crate::breaker::{Attempt, Breaker};
 use crate::http::engine::EngineError;
-use crate::http::usage::Usage;
+use crate::http::usage::{Usage, UsageScan};
 use crate::metrics::Metrics;
 use crate::mining::payload::EngineKind;
 use crate::priority::slots::{Cancel, Mines, Slot};
@@ -134,7 +134,7 @@ impl Worker {
             biased;
             told = cancelled => Tried::Cancelled(reason(told)),
             reply = self.engine.call(Method::POST, path, body, limit) => match reply {
-                Ok(reply) if reply.is_success() => Tried::Completed(Usage::of_json(&reply.body)),
+                Ok(reply) if reply.is_success() => streamed(&reply.body),
                 Ok(reply) => Tried::Failed(refusal(&reply)),
                 Err(error) => Tried::Failed(error.to_string()),
             },
@@ -244,4 +244,17 @@ fn refusal(reply: &Reply) -> String {
     let text = String::from_utf8_lossy(&reply.body);
     let text: String = text.chars().take(200).collect();
     format!("status {}: {}", reply.status, text.trim())
+}
+
+/// What a whole stream says: its usage, or that it broke off. A buffered answer is read as well.
+fn streamed(body: &[u8]) -> Tried {
+    if body.trim_ascii_start().first() == Some(&b'{') {
+        return Tried::Completed(Usage::of_json(body));
+    }
+    let mut scan = UsageScan::default();
+    scan.feed(body);
+    match body.trim_ascii().ends_with(b"[DONE]") {
+        true => Tried::Completed(scan.found()),
+        false => Tried::Failed("the stream broke off".to_owned()),
+    }
 }

@@ -27,9 +27,10 @@ use tensorpow_server::priority::{Priority, PrioritySettings};
 use tokio::runtime::Runtime;
 
 /// Where the specification replaces what the reference sent. spec: proxy §14.3, §21.2
-const OVERRIDES: [(&str, &str); 3] = [
+const OVERRIDES: [(&str, &str); 4] = [
     ("ignore_eos", "the vLLM form has it too: a window that is cut short leaves no proof"),
     ("PRIORITY_MODE", "its other form is not reproduced: one prompt a request, as by default"),
+    ("stream", "llama.cpp streams: a user gets the slot with the next token, not within a second"),
     ("totals", "the Responses API's token counts are read"),
 ];
 
@@ -246,6 +247,10 @@ fn compare(case: &Value, sent: &[(Method, String, Bytes)], totals: &Value) {
     let (method, path, body) = &sent[0];
     let ours = masked_body(body, &directive);
     assert_eq!(method, Method::POST, "{name}");
+    if kind == EngineKind::LlamaCpp && overridden("stream") {
+        wanted["stream"] = true.into();
+        wanted["stream_options"] = json!({ "include_usage": true });
+    }
     if overridden("ignore_eos") {
         wanted["ignore_eos"] = true.into();
     }
