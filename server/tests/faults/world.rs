@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 const MODEL: &str = "org/tiny@c0ffee";
+/// A node that is silent for so long has read everything.
+const READING: Duration = Duration::from_secs(3);
 /// What a killed process gets to come back.
 const RETURN: Duration = Duration::from_secs(60);
 
@@ -184,7 +186,7 @@ impl World {
         .await;
     }
 
-    /// Returns when nothing waits to be delivered.
+    /// Returns when nothing waits to be delivered and the node has read what it was sent.
     pub(crate) async fn until_delivered(&self) {
         let http = &self.http;
         wait_for("the last deliveries", async || {
@@ -192,6 +194,11 @@ impl World {
             String::from_utf8(metrics.body).unwrap().contains("tensorpow_spool_open 0\n")
         })
         .await;
+        let size = || std::fs::metadata(self.file("ledger")).unwrap().len();
+        let mut before = 0;
+        while std::mem::replace(&mut before, size()) != before {
+            tokio::time::sleep(READING).await;
+        }
     }
 
     /// The end of all three.
