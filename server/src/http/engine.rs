@@ -269,6 +269,12 @@ impl Engine {
         self.presence.health()
     }
 
+    /// Whether it is there.
+    #[must_use]
+    pub const fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
     /// Lets a user's request ask the breaker. While the engine is gone for a moment, it waits.
     ///
     /// # Errors
@@ -301,7 +307,16 @@ impl Engine {
             let (method, headers, body) = (method.clone(), headers.clone(), body.clone());
             let request = self.request(method, path, headers, body)?;
             let sent = within(self.timeouts.first_byte, pool.request(request)).await;
-            let Err(Failed::NoConnection(error)) = sent else { return Ok(sent?) };
+            let error = match sent {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Sent(error)) => {
+                    if matches!(error, EngineError::Unreachable(_)) {
+                        self.presence.broke_off();
+                    }
+                    return Err(error);
+                }
+                Err(Failed::NoConnection(error)) => error,
+            };
             self.presence.missed();
             if returns == 0 || !self.presence.comes_back(self.timeouts.absence).await {
                 return Err(EngineError::Unreachable(error));
@@ -349,20 +364,18 @@ impl Engine {
 
     /// Asks for `/health` for as long as the proxy runs.
     pub async fn probe_forever(&self) {
-        let mut ever_up = false;
         loop {
             let found = match self.get("/health", None, PROBE_EVERY).await {
                 Ok(answer) if answer.status() == StatusCode::OK => Health::Up,
                 Ok(_) => Health::NotReady,
                 Err(_) => Health::Down,
             };
-            let before = self.health();
-            if before != found {
+            if self.health() != found {
                 tracing::info!(engine = %self.url, "engine is {}", found.as_str());
-                if found == Health::Up && std::mem::replace(&mut ever_up, true) {
-                    // It has come back by itself: nobody has to be refused to find that out.
-                    self.breaker.restarted();
-                }
+            }
+            if self.presence.is_return(found) {
+                // It has come back by itself: nobody has to be refused to find that out.
+                self.breaker.restarted();
             }
             self.presence.found(found);
             match found {

@@ -4,8 +4,13 @@
 
 use super::engine::Health;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+
+/// An engine that broke off its answers and is up when it is asked was restarted. Believed once in so
+/// long: one that breaks off again and again is the breaker's business.
+const BELIEVED_EVERY: Duration = Duration::from_secs(10);
 
 /// An engine's presence. The probe says what is; requests that find nobody make it look at once.
 #[derive(Debug)]
@@ -14,6 +19,8 @@ pub struct Presence {
     ever_up: AtomicBool,
     gone_since: watch::Sender<Option<Instant>>,
     doubted: Notify,
+    broke_off: AtomicBool,
+    believed: Mutex<Option<Instant>>,
 }
 
 impl Default for Presence {
@@ -23,6 +30,8 @@ impl Default for Presence {
             ever_up: AtomicBool::new(false),
             gone_since: watch::Sender::new(None),
             doubted: Notify::new(),
+            broke_off: AtomicBool::new(false),
+            believed: Mutex::new(None),
         }
     }
 }
@@ -32,6 +41,28 @@ impl Presence {
     #[must_use]
     pub fn health(&self) -> Health {
         Health::of(self.health.load(Ordering::Relaxed))
+    }
+
+    /// An answer broke off, or its connection before it came.
+    pub fn broke_off(&self) {
+        self.broke_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a probe with this result means that the engine has been away and is back.
+    pub fn is_return(&self, health: Health) -> bool {
+        if health != Health::Up {
+            return false;
+        }
+        let broke_off = self.broke_off.swap(false, Ordering::Relaxed);
+        if self.health() != Health::Up {
+            return self.ever_up.load(Ordering::Relaxed);
+        }
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let believes = broke_off && believed.is_none_or(|at| at.elapsed() >= BELIEVED_EVERY);
+        if believes {
+            *believed = Some(Instant::now());
+        }
+        believes
     }
 
     /// A probe's result. Those who wait go on when it says that the engine is up.
@@ -106,6 +137,21 @@ mod tests {
         presence.found(Health::Up);
         assert!(waits.await.unwrap());
         assert!(!presence.comes_back(Duration::from_millis(5)).await, "nobody has probed");
+    }
+
+    #[test]
+    fn a_restart_between_two_probes_is_seen_by_what_it_broke() {
+        let presence = Presence::default();
+        assert!(!presence.is_return(Health::Up), "the first time is no return");
+        presence.found(Health::Up);
+        assert!(!presence.is_return(Health::Up));
+        presence.broke_off();
+        assert!(!presence.is_return(Health::Down));
+        assert!(presence.is_return(Health::Up));
+        presence.broke_off();
+        assert!(!presence.is_return(Health::Up), "not again and again");
+        presence.missed();
+        assert!(presence.is_return(Health::Up), "it was seen to be gone");
     }
 
     #[tokio::test]
