@@ -5,7 +5,7 @@ use super::chain::DevChain;
 use super::check::Rejection;
 use crate::mining::sink::Verdict;
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tensorpow_core::proof::MiningResponseRef;
@@ -20,7 +20,16 @@ impl Ledger {
     /// # Errors
     /// What the system says.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        OpenOptions::new().create(true).append(true).open(path).map(Self)
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut last = [b'\n'];
+        if file.seek(SeekFrom::End(-1)).is_ok() {
+            file.read_exact(&mut last)?;
+        }
+        // A node that was killed while it wrote leaves half a line.
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self(file))
     }
 
     /// Submits a result to the chain and writes down `<microseconds since 1970> <digest> <verdict>`.

@@ -130,6 +130,9 @@ mod tests {
         assert_eq!(presence.health(), Health::Down);
         let waiting = presence.clone();
         let waits = tokio::spawn(async move { waiting.comes_back(LONG).await });
+        while presence.gone_since.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
         presence.until_doubted(LONG).await;
         presence.found(Health::Down);
         presence.found(Health::NotReady);

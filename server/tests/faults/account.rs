@@ -49,8 +49,9 @@ fn stored(world: &World) -> Stored {
     let spool = Spool::open(SpoolSettings::in_folder(world.data().join("spool"))).unwrap();
     let view = spool.view().unwrap();
     let emitted = std::fs::read_to_string(world.file("emitted")).unwrap();
+    // A kill may cut a line short; the one behind it is whole.
     let emitted: BTreeSet<&str> =
-        emitted.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        emitted.lines().filter_map(|line| line.rsplit(' ').next()).collect();
     let mut stored = Stored::new();
     for listed in view.list(&Selection::default(), usize::MAX).unwrap() {
         let message = hash(&view.message(listed.seq, &listed.entry).unwrap());
@@ -136,7 +137,8 @@ fn node_delivery(listed: &Listed) -> Option<(DeliveryState, u32)> {
 fn ledger(world: &World) -> BTreeMap<String, Vec<Receipt>> {
     let mut ledger: BTreeMap<String, Vec<Receipt>> = BTreeMap::new();
     for line in std::fs::read_to_string(world.file("ledger")).unwrap().lines() {
-        let [at, digest, label] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        // A kill may cut a line short.
+        let [at, digest, label] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
         let at = UNIX_EPOCH + Duration::from_micros(at.parse().unwrap());
         ledger.entry(digest.to_owned()).or_default().push(Receipt { at, label: label.to_owned() });
     }
