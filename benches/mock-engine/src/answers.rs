@@ -70,6 +70,18 @@ fn response(id: &str, tokens: usize, model: Value) -> Value {
     })
 }
 
+/// The answer of a chat completion that does not stream. `model` stands in it as in the request.
+pub(crate) fn chat(id: &str, model: &str, tokens: usize) -> String {
+    let all = tokens + 3;
+    format!(
+        "{{\"id\":\"chatcmpl-{id}\",\"object\":\"chat.completion\",\"created\":{CREATED},\
+         \"model\":\"{model}\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\
+         \"content\":\"{}\"}},\"finish_reason\":\"length\"}}],\"usage\":{{\"prompt_tokens\":3,\
+         \"completion_tokens\":{tokens},\"total_tokens\":{all}}}}}",
+        WORD.repeat(tokens)
+    )
+}
+
 /// The answer of a request that does not stream.
 pub(crate) fn whole(path: &str, id: &str, request: &Value, tokens: usize) -> Value {
     let text = WORD.repeat(tokens);

@@ -139,13 +139,18 @@ fn generate(
     settings: Settings,
     records: Arc<Records>,
 ) -> Answer {
-    // Load runs ask for streams: those are recognised without reading the whole body.
-    let wants = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
+    let wants = |part: &[u8]| records::contains(body, part);
     let stream = wants(b"\"stream\":true") || wants(b"\"stream\": true");
     let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("0");
     if !stream {
-        let whole = answers::whole(path, id, &parsed(body), settings.chunks);
-        return json(StatusCode::OK, whole.to_string());
+        let whole = match (path, records::model(body)) {
+            // What load runs ask for most is answered without a tree of values.
+            ("/v1/chat/completions", Some(model)) if !id.contains(['"', '\\']) => {
+                answers::chat(id, model, settings.chunks)
+            }
+            _ => answers::whole(path, id, &parsed(body), settings.chunks).to_string(),
+        };
+        return json(StatusCode::OK, whole);
     }
     let usage = wants(b"\"include_usage\":true") || wants(b"\"include_usage\": true");
     let marker = records::marker(body);

@@ -25,6 +25,7 @@ pub struct Records {
     keep: usize,
     last: Mutex<VecDeque<Recorded>>,
     served: AtomicU64,
+    mined: AtomicU64,
     complete: AtomicU64,
     aborted: AtomicU64,
     connections: AtomicU64,
@@ -38,6 +39,7 @@ impl Records {
             keep,
             last: Mutex::default(),
             served: AtomicU64::new(0),
+            mined: AtomicU64::new(0),
             complete: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -47,6 +49,9 @@ impl Records {
 
     pub(crate) fn keep(&self, head: &hyper::http::request::Parts, body: &[u8]) {
         self.served.fetch_add(1, Ordering::Relaxed);
+        if contains(body, b"\"pow\":{") {
+            self.mined.fetch_add(1, Ordering::Relaxed);
+        }
         if self.keep == 0 {
             return;
         }
@@ -98,11 +103,24 @@ impl Records {
         json!({ "count": requests.len(), "requests": requests })
     }
 
+    /// Requests of the API so far.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that carried a mining context.
+    #[must_use]
+    pub fn mined(&self) -> u64 {
+        self.mined.load(Ordering::Relaxed)
+    }
+
     /// Requests, complete and abandoned streams, open connections.
     #[must_use]
     pub fn stats(&self) -> Value {
         json!({
-            "requests": self.served.load(Ordering::Relaxed),
+            "requests": self.served(),
+            "mined": self.mined(),
             "complete": self.complete.load(Ordering::Relaxed),
             "aborted": self.aborted(),
             "connections": self.connections(),
@@ -135,6 +153,24 @@ impl Records {
     pub(crate) fn begin(self: &Arc<Self>, marker: Option<u64>) -> Answering {
         Answering { records: self.clone(), marker, complete: false }
     }
+}
+
+/// Whether a body says this somewhere. Load runs ask a lot, so nothing is parsed.
+pub(crate) fn contains(body: &[u8], part: &[u8]) -> bool {
+    after(body, part).is_some()
+}
+
+/// What stands behind the first `part`.
+fn after<'a>(body: &'a [u8], part: &[u8]) -> Option<&'a [u8]> {
+    let start = body.windows(part.len()).position(|window| window == part)? + part.len();
+    body.get(start..)
+}
+
+/// The text after `"model":"`, as it stands there.
+pub(crate) fn model(body: &[u8]) -> Option<&str> {
+    let rest = after(body, b"\"model\":\"")?;
+    let end = rest.iter().position(|byte| *byte == b'"' || *byte == b'\\')?;
+    std::str::from_utf8(&rest[..end]).ok()
 }
 
 /// The number after `"marker":` in a body.

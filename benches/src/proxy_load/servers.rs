@@ -28,10 +28,11 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let mock = {
             let _inside = runtime.enter();
-            MockEngine::start(listener, settings)?
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            listener.set_nonblocking(true)?;
+            MockEngine::start(TcpListener::from_std(listener)?, settings)?
         };
         Ok(Self { mock, runtime: Some(runtime) })
     }
@@ -61,6 +62,11 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 impl Server {
+    /// The proxy's column.
+    pub const PROXY: &str = "tensorpow";
+    /// Its rival's.
+    pub const NGINX: &str = "nginx";
+
     /// The proxy before an engine, on a development chain whose one block lasts the whole run.
     ///
     /// # Errors
@@ -77,13 +83,14 @@ impl Server {
             .args(["--engine", &format!("http://{engine}"), "--engine-kind", "vllm"])
             .args(["--listen", &address.to_string(), "--collector", &collector.to_string()])
             .args(["--set", "http.max_connections=16384", "--set", "limits.concurrency=16384"])
+            .args(["--set", "backfill.min_active=0"])
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("XDG_CONFIG_HOME", folder.path())
             .stderr(fs::File::create(folder.path().join("log"))?)
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self { name: "tensorpow", address, child, _folder: folder })
+        Ok(Self { name: Self::PROXY, address, child, _folder: folder })
     }
 
     /// nginx before an engine; `None` when there is none.
@@ -109,7 +116,7 @@ impl Server {
         let mut command = Command::new(program);
         command.arg("-c").arg(&file).arg("-p").arg(folder.path());
         match command.stderr(Stdio::null()).spawn() {
-            Ok(child) => Ok(Some(Self { name: "nginx", address, child, _folder: folder })),
+            Ok(child) => Ok(Some(Self { name: Self::NGINX, address, child, _folder: folder })),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

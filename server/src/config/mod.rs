@@ -444,6 +444,7 @@ fn engine(settings: &Settings, key: Option<ApiKey>, routes: Vec<ModelRoute>) -> 
         timeouts: EngineTimeouts {
             connect: engine.connect_timeout,
             first_byte: engine.first_byte_timeout,
+            absence: engine.absence,
             idle: engine.idle_timeout,
             total: engine.total_timeout,
         },

@@ -101,6 +101,8 @@ sections! {
         idle_timeout: Duration = "120" [TENSORPOW_ENGINE_IDLE] --engine-idle;
         /// Limit on a whole answer
         total_timeout: Duration = "3600" [TENSORPOW_ENGINE_TOTAL];
+        /// How long an engine may be gone, as for a restart, before requests that have not reached it fail
+        absence: Duration = "5" [TENSORPOW_ENGINE_ABSENCE];
         /// Idle connections kept for users, an engine
         pool: usize = "256" [TENSORPOW_ENGINE_POOL];
         /// Keep generating for the proof when a client goes away in the middle of a mined request

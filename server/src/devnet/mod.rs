@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod check;
+pub mod ledger;
 pub mod link;
 pub mod messages;
 pub mod node;

@@ -5,12 +5,14 @@
 //! a limit on what it reads. On request it misbehaves. spec: node §2.1, §3.3, §7.1
 
 use super::chain::{ChainSettings, DevChain};
+use super::ledger::Ledger;
 use super::messages::{garbage, job_message};
 use super::registry::DevRegistry;
 use super::vdf::DevVdf;
 use crate::node::results::Endpoint;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -46,6 +48,8 @@ pub struct DevNodeSettings {
     pub backlog: u32,
     /// The node's limit on messages.
     pub limit_reads: bool,
+    /// Where every result is written down.
+    pub ledger: Option<PathBuf>,
 }
 
 /// The node cannot run.
@@ -60,7 +64,7 @@ pub enum DevNodeError {
         /// What the library says.
         error: zmq::Error,
     },
-    /// The registry's address, or a thread.
+    /// The registry's address, the ledger, or a thread.
     #[error("{what}: {error}")]
     System {
         /// What was wanted.
@@ -150,6 +154,13 @@ impl DevNode {
             Arc::new(DevRegistry::new([&chain.settings().model], settings.registry_key.clone()));
         let mut tasks = JoinSet::new();
         tasks.spawn(registry.clone().serve(listener));
+        let ledger = match &settings.ledger {
+            Some(path) => {
+                let what = format!("the ledger {}", path.display());
+                Some(Ledger::open(path).map_err(system(what))?)
+            }
+            None => None,
+        };
         let pusher = Pusher { chain: chain.clone(), socket: jobs, counters: counters.clone() };
         tasks.spawn(pusher.run(settings.clone()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -158,6 +169,7 @@ impl DevNode {
             socket: results,
             counters: counters.clone(),
             limit: settings.limit_reads,
+            ledger,
             reads: VecDeque::new(),
             stop: stop.clone(),
         };
@@ -310,6 +322,7 @@ struct Reader {
     socket: zmq::Socket,
     counters: Arc<DevNodeCounters>,
     limit: bool,
+    ledger: Option<Ledger>,
     /// Passes of the loop that counted against the limit.
     reads: VecDeque<Instant>,
     stop: Arc<AtomicBool>,
@@ -357,7 +370,11 @@ impl Reader {
 
     fn take(&self, message: &[u8]) {
         self.counters.results.fetch_add(1, Ordering::Relaxed);
-        match self.chain.submit(message) {
+        let judged = match &self.ledger {
+            Some(ledger) => ledger.submit(&self.chain, message),
+            None => self.chain.submit(message),
+        };
+        match judged {
             Ok(verdict) => tracing::info!("a result became {verdict}"),
             Err(rejection) => {
                 if rejection.label() == "invalid_payload" {

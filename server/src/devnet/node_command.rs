@@ -4,6 +4,7 @@ use super::node::DevNodeSettings;
 use crate::node::results::Endpoint;
 use clap::Args;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the development node is, and how it misbehaves.
@@ -33,6 +34,9 @@ pub struct DevNodeArgs {
     /// Read no more than a node does: 120 messages a minute, idle seconds counting
     #[arg(long)]
     pub limit_reads: bool,
+    /// Add a line for every result to this file: time, digest, verdict
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 }
 
 impl From<DevNodeArgs> for DevNodeSettings {
@@ -48,6 +52,7 @@ impl From<DevNodeArgs> for DevNodeSettings {
             garbage_every: args.garbage_every,
             backlog: args.backlog,
             limit_reads: args.limit_reads,
+            ledger: args.ledger,
         }
     }
 }

@@ -90,7 +90,7 @@ async fn relay(
     let timeouts = app.engines.get(engine).timeouts();
     let body = if head.status.is_success() && is_event_stream(&head.headers) {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
-        Body::new(Relay::new(body, *timeouts, app.engines.clone(), answered))
+        Body::new(Relay::new(body, *timeouts, app.engines.clone(), engine, answered))
     } else {
         let whole = buffer(body, timeouts.total).await;
         match whole.and_then(|body| inflate::plain(&mut headers, body)) {

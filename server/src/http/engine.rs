@@ -5,7 +5,8 @@
 use super::connect::TimedConnector;
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
-use crate::breaker::{Breaker, BreakerSettings};
+use super::presence::Presence;
+use crate::breaker::{Attempt, Breaker, BreakerOpen, BreakerSettings};
 use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -17,7 +18,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus_client::metrics::histogram::Histogram;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Idle connections are closed before the engines close them (llama-server and uvicorn: 5 s), so
@@ -30,6 +30,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// While it is not up: its users wait for it to come back.
 const PROBE_AGAIN: Duration = Duration::from_millis(250);
 
+/// An engine that comes and goes is not waited for again and again by one request.
+const RETURNS: u32 = 3;
+
 /// Limits on one engine request.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineTimeouts {
@@ -41,6 +44,8 @@ pub struct EngineTimeouts {
     pub idle: Duration,
     /// For the whole answer.
     pub total: Duration,
+    /// How long an engine may be gone before requests that have not reached it fail.
+    pub absence: Duration,
 }
 
 impl Default for EngineTimeouts {
@@ -50,6 +55,7 @@ impl Default for EngineTimeouts {
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(120),
             total: Duration::from_secs(3600),
+            absence: Duration::from_secs(5),
         }
     }
 }
@@ -154,6 +160,15 @@ pub enum Health {
 }
 
 impl Health {
+    pub(super) const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Up,
+            2 => Self::NotReady,
+            3 => Self::Down,
+            _ => Self::Unknown,
+        }
+    }
+
     /// In words, for `/ready` and `/status`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -187,7 +202,7 @@ pub struct Engine {
     users: Pool,
     backfill: Pool,
     control: Pool,
-    health: AtomicU8,
+    presence: Presence,
     breaker: Arc<Breaker>,
 }
 
@@ -214,7 +229,7 @@ impl Engine {
             users: client(timeouts.connect, connects, pool),
             backfill: client(timeouts.connect, connects, pool),
             control: client(timeouts.connect.min(CONTROL_CONNECT), connects, 2),
-            health: AtomicU8::new(Health::Unknown as u8),
+            presence: Presence::default(),
         }
     }
 
@@ -251,15 +266,28 @@ impl Engine {
     /// What the last probe found.
     #[must_use]
     pub fn health(&self) -> Health {
-        match self.health.load(Ordering::Relaxed) {
-            1 => Health::Up,
-            2 => Health::NotReady,
-            3 => Health::Down,
-            _ => Health::Unknown,
+        self.presence.health()
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub const fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// Lets a user's request ask the breaker. While the engine is gone for a moment, it waits.
+    ///
+    /// # Errors
+    /// [`BreakerOpen`] when the engine does not come back, or has other troubles.
+    pub async fn begin(&self) -> Result<Attempt, BreakerOpen> {
+        match self.breaker.begin() {
+            Err(_) if self.presence.comes_back(self.timeouts.absence).await => self.breaker.begin(),
+            begun => begun,
         }
     }
 
-    /// Sends a request and waits for the answer's headers.
+    /// Sends a request and waits for the answer's headers. A user's request that has not reached the
+    /// engine because it is gone for a moment is sent when it is back.
     ///
     /// # Errors
     /// [`EngineError`] when no answer comes.
@@ -271,12 +299,30 @@ impl Engine {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, EngineError> {
-        let request = self.request(method, path, headers, body)?;
-        let pool = match purpose {
-            Purpose::User => &self.users,
-            Purpose::Backfill => &self.backfill,
+        let (pool, mut returns) = match purpose {
+            Purpose::User => (&self.users, RETURNS),
+            Purpose::Backfill => (&self.backfill, 0),
         };
-        within(self.timeouts.first_byte, pool.request(request)).await
+        loop {
+            let (method, headers, body) = (method.clone(), headers.clone(), body.clone());
+            let request = self.request(method, path, headers, body)?;
+            let sent = within(self.timeouts.first_byte, pool.request(request)).await;
+            let error = match sent {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Sent(error)) => {
+                    if matches!(error, EngineError::Unreachable(_)) {
+                        self.presence.broke_off();
+                    }
+                    return Err(error);
+                }
+                Err(Failed::NoConnection(error)) => error,
+            };
+            self.presence.missed();
+            if returns == 0 || !self.presence.comes_back(self.timeouts.absence).await {
+                return Err(EngineError::Unreachable(error));
+            }
+            returns -= 1;
+        }
     }
 
     /// Sends a request of the proxy's own, with its own key, and waits for the answer's headers.
@@ -298,7 +344,7 @@ impl Engine {
         }
         let path = PathAndQuery::from_static(path);
         let request = self.request(Method::GET, &path, headers, Bytes::new())?;
-        within(limit, self.control.request(request)).await
+        Ok(within(limit, self.control.request(request)).await?)
     }
 
     fn request(
@@ -318,24 +364,24 @@ impl Engine {
 
     /// Asks for `/health` for as long as the proxy runs.
     pub async fn probe_forever(&self) {
-        let mut ever_up = false;
         loop {
             let found = match self.get("/health", None, PROBE_EVERY).await {
                 Ok(answer) if answer.status() == StatusCode::OK => Health::Up,
                 Ok(_) => Health::NotReady,
                 Err(_) => Health::Down,
             };
-            let before = self.health();
-            self.health.store(found as u8, Ordering::Relaxed);
-            if before != found {
+            if self.health() != found {
                 tracing::info!(engine = %self.url, "engine is {}", found.as_str());
-                if found == Health::Up && std::mem::replace(&mut ever_up, true) {
-                    // It has come back by itself: nobody has to be refused to find that out.
-                    self.breaker.restarted();
-                }
             }
-            let wait = if found == Health::Up { PROBE_EVERY } else { PROBE_AGAIN };
-            tokio::time::sleep(wait).await;
+            if self.presence.is_return(found) {
+                // It has come back by itself: nobody has to be refused to find that out.
+                self.breaker.restarted();
+            }
+            self.presence.found(found);
+            match found {
+                Health::Up => self.presence.until_doubted(PROBE_EVERY).await,
+                _ => tokio::time::sleep(PROBE_AGAIN).await,
+            }
         }
     }
 }
@@ -349,14 +395,32 @@ fn client(connect: Duration, connects: &Histogram, idle_connections: usize) -> P
         .build(connector)
 }
 
+/// Why no answer came.
+enum Failed {
+    /// The request has not left: nobody is there.
+    NoConnection(String),
+    /// It may have arrived.
+    Sent(EngineError),
+}
+
+impl From<Failed> for EngineError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NoConnection(error) => Self::Unreachable(error),
+            Failed::Sent(error) => error,
+        }
+    }
+}
+
 async fn within(
     limit: Duration,
     answer: impl Future<Output = Result<Response<Incoming>, hyper_util::client::legacy::Error>>,
-) -> Result<Response<Incoming>, EngineError> {
+) -> Result<Response<Incoming>, Failed> {
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(EngineError::Unreachable(chain(&error))),
-        Err(_) => Err(EngineError::Timeout(limit)),
+        Ok(Err(error)) if error.is_connect() => Err(Failed::NoConnection(chain(&error))),
+        Ok(Err(error)) => Err(Failed::Sent(EngineError::Unreachable(chain(&error)))),
+        Err(_) => Err(Failed::Sent(EngineError::Timeout(limit))),
     }
 }
 

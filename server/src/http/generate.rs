@@ -76,7 +76,7 @@ async fn generate(
         // The mining context may have moved on meanwhile.
         prepared = prepare_body(&app, route, &head.headers, &body)?;
     }
-    let attempt = app.engines.get(engine).breaker().begin().map_err(|open| {
+    let attempt = app.engines.get(engine).begin().await.map_err(|open| {
         app.metrics.busy().count_refused(importance.as_str(), "breaker_open");
         // What it would be told by trying, only sooner.
         ApiError::from(EngineError::Unreachable(open.to_string())).retry_after(open.retry_after)

@@ -2,7 +2,7 @@
 //! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`] and [`limits`] who may call and
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
-//! [`engine`] sends, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
+//! [`engine`] sends, [`presence`] knows whether it is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
 //! proofs, [`status`] what the proxy knows about itself, [`mcp`] is the same for programs that talk
 //! in tools.
 
@@ -24,6 +24,7 @@ pub mod limits;
 pub mod listen;
 pub mod mcp;
 pub mod pass;
+pub mod presence;
 pub mod profile;
 pub mod proofs;
 pub mod relay;

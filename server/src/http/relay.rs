@@ -5,7 +5,7 @@
 
 use super::answer::{Answered, response_id};
 use super::engine::{EngineError, EngineTimeouts, chain};
-use super::engines::Engines;
+use super::engines::{EngineIndex, Engines};
 use super::usage::UsageScan;
 use crate::metrics::Outcome;
 use bytes::Bytes;
@@ -49,6 +49,7 @@ pub struct Relay {
     state: State,
     usage: UsageScan,
     engines: Arc<Engines>,
+    index: EngineIndex,
     answered: Answered,
 }
 
@@ -60,6 +61,7 @@ impl Relay {
         engine: Incoming,
         timeouts: EngineTimeouts,
         engines: Arc<Engines>,
+        index: EngineIndex,
         answered: Answered,
     ) -> Self {
         let now = Instant::now();
@@ -73,6 +75,7 @@ impl Relay {
             state: State::Flowing,
             usage: UsageScan::default(),
             engines,
+            index,
             answered,
         }
     }
@@ -96,6 +99,7 @@ impl Relay {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     let error = EngineError::Broken(chain(&error));
+                    self.engines.get(self.index).presence().broke_off();
                     return Poll::Ready(Some(self.broken(&error)));
                 }
                 Poll::Ready(None) => {

@@ -1,10 +1,11 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
 //! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
-//! ([`collector`], [`chain`], [`spool`]).
+//! ([`collector`], [`chain`], [`spool`]), and what is left when clients leave ([`abandoned`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abandoned;
 mod active_model;
 mod chain;
 mod collector;

@@ -314,6 +314,7 @@ impl World {
             garbage_every: None,
             backlog: 0,
             limit_reads: false,
+            ledger: None,
         };
         faults(&mut settings);
         let chain = chain_settings(chain);
