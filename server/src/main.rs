@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tensorpow_server::config::command::{self as config_command, ConfigCommand};
 use tensorpow_server::config::node::NodeLink;
 use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs, WorkerMode};
+use tensorpow_server::devnet::broker::command::{self as broker_command, DevBrokerArgs};
 use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::devnet::node::DevNode;
 use tensorpow_server::devnet::node_command::DevNodeArgs;
@@ -74,6 +75,16 @@ struct DevnetCommand {
 enum DevnetPart {
     /// Play a node: push jobs to a proxy (`serve --node`), take its results, serve the registry
     Node(DevNodeCommand),
+    /// Play a compute broker: lease work to workers, judge what they find, give them prompts
+    Broker(DevBrokerCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct DevBrokerCommand {
+    #[command(flatten)]
+    chain: DevnetArgs,
+    #[command(flatten)]
+    broker: DevBrokerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,6 +143,12 @@ async fn devnet(command: DevnetCommand) -> Result<(), Box<dyn Error>> {
         stop_signal()?.await;
         // Its thread is joined.
         tokio::task::spawn_blocking(move || drop(node)).await?;
+        return Ok(());
+    }
+    if let Some(DevnetPart::Broker(command)) = part {
+        log::quiet();
+        let settings = command.chain.into_settings()?;
+        broker_command::run(settings, command.broker, stop_signal()?).await?;
         return Ok(());
     }
     let settings = chain.into_settings()?;
