@@ -168,7 +168,7 @@ pub(super) fn take(books: &Books, worker: &str, frame: &Value) {
         }
         same_completion(job, frame, kind, &mut violations);
     }
-    let mut over = false;
+    let mut last = None;
     match kind {
         "CHUNK" => {
             job.chunks += 1;
@@ -186,34 +186,30 @@ pub(super) fn take(books: &Books, worker: &str, frame: &Value) {
             if !job.said_text && !text.is_empty() {
                 let _ = job.events.send(JobEvent::Text(text));
             }
-            let _ = job.events.send(JobEvent::End(frame.clone()));
-            over = true;
+            last = Some(JobEvent::End(frame.clone()));
         }
         "ERROR" => {
             let text = frame["error"].as_str().unwrap_or("ERROR without a text").to_owned();
-            let _ = job.events.send(JobEvent::Failed(text));
-            over = true;
+            last = Some(JobEvent::Failed(text));
         }
         _ => {}
     }
-    let chunks = job.chunks;
-    if over {
-        jobs.remove(job_id);
-    }
+    let over = last.and_then(|last| Some((jobs.remove(job_id)?, last)));
     drop(jobs);
     for what in violations {
         books.ledger.violation(worker, format!("job {job_id}: {what}"));
     }
-    if over {
-        let mut entry = json!({ "worker": worker, "job_id": job_id, "chunks": chunks });
-        entry["outcome"] = if kind == "END" { "ended" } else { "failed" }.into();
-        for field in ["completion_id", "usage", "error"] {
-            if let Some(value) = frame.get(field) {
-                entry[field] = value.clone();
-            }
+    let Some((job, last)) = over else { return };
+    let mut entry = json!({ "worker": worker, "job_id": job_id, "chunks": job.chunks });
+    entry["outcome"] = if kind == "END" { "ended" } else { "failed" }.into();
+    for field in ["completion_id", "usage", "error"] {
+        if let Some(value) = frame.get(field) {
+            entry[field] = value.clone();
         }
-        books.ledger.record("job", entry);
     }
+    books.ledger.record("job", entry);
+    // Whoever hears of the end finds it in the ledger.
+    let _ = job.events.send(last);
 }
 
 /// All frames of a job name one completion; an `ERROR` names none.

@@ -221,13 +221,13 @@ fn real_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// An open broker; dropping it cuts every connection, as if it had been killed.
+/// An open broker; dropping it cuts every connection soon, [`DevBroker::kill`] at once.
 #[derive(Debug)]
 pub struct DevBroker {
     books: Arc<Books>,
     address: SocketAddr,
     http: Option<SocketAddr>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl DevBroker {
@@ -261,7 +261,12 @@ impl DevBroker {
                 Some(address)
             }
         };
-        Ok(Self { books, address, http, _tasks: tasks })
+        Ok(Self { books, address, http, tasks })
+    }
+
+    /// Cuts every connection, as if it had been killed, and waits until its addresses are free.
+    pub async fn kill(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// What it knows.
