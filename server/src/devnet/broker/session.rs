@@ -293,7 +293,9 @@ impl Session<'_> {
         self.worker.busy.store(frame["busy"].as_u64().unwrap_or_default(), Ordering::Relaxed);
         let mut entry = frame.clone();
         entry["worker"] = worker.clone().into();
-        entry["type"].take();
+        if let Some(entry) = entry.as_object_mut() {
+            entry.remove("type");
+        }
         books.ledger.record("heartbeat", entry);
     }
 }
