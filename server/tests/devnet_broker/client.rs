@@ -43,7 +43,7 @@ pub(crate) fn hello(worker: &str) -> Value {
         "region":"us-west-2","max_context_window":8192,"max_context_tokens":8192,
         "max_output_tokens":8192,"features":["streaming","pow_injection","responses"],
         "quantization":["fp16","int8"],"modes":["plaintext"],
-        "mining":{"enabled":true,"schema_version":2,"networks":["tensor-test"],
+        "mining":{"enabled":true,"schema_version":2,"networks":["tensor"],
         "supported_modes":["dummy_only","request_attached"],"supports_broker_registry":true,
         "supports_solution_return":true,"max_parallel":1}}})
 }

@@ -4,6 +4,7 @@ use super::jobs::{self, JobEvent, Order};
 use super::misbehave::Fault;
 use super::{Books, BrokerError, BrokerSettings, DevBroker, token};
 use crate::devnet::chain::ChainSettings;
+use crate::mining::network::Network;
 use clap::Args;
 use serde_json::Value;
 use std::io::Write as _;
@@ -36,7 +37,7 @@ pub struct DevBrokerArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub max_parallel: usize,
     /// Name of the network in leases; workers must list it
-    #[arg(long, default_value = "tensor-test", value_name = "NAME")]
+    #[arg(long, default_value = "tensor", value_name = "NAME")]
     pub network: String,
     /// Seconds between blocks that somebody else finds; without it there are none
     #[arg(long, value_name = "SECONDS")]
@@ -110,7 +111,10 @@ fn introduce(broker: &DevBroker) {
     println!("\nA worker for it:\n");
     println!("  export WORKER_MODE=broker BROKER_WS_URL={}", broker.url());
     println!("  export PROVIDER_JWT_TOKEN={}", books.provider_token("devnet-worker"));
-    println!("  export MINING_NETWORKS={}", books.settings.network);
+    // It is what a worker mines for unless it is told otherwise.
+    if books.settings.network != Network::Tensor.as_str() {
+        println!("  export MINING_NETWORKS={}", books.settings.network);
+    }
     println!("  tensorpow serve --engine http://127.0.0.1:8080\n");
     println!("or X_WORKER_TOKEN={} in place of the JWT.\n", books.tokens.worker_token());
 }
@@ -156,7 +160,8 @@ async fn narrate(books: &Books) {
     }
 }
 
-fn line(entry: &Value) -> Option<String> {
+/// An entry in one line for people, if they would want to know.
+pub(crate) fn line(entry: &Value) -> Option<String> {
     let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let kind = text("kind");
     match &*kind {
@@ -166,6 +171,10 @@ fn line(entry: &Value) -> Option<String> {
                 false => String::new(),
             };
             Some(format!("{kind} {} {}{why}", text("hash"), text("verdict")))
+        }
+        "job" => {
+            let id = entry["completion_id"].as_str().unwrap_or("without a completion");
+            Some(format!("job {} {} {id}", text("job_id"), text("outcome")))
         }
         "hello" => Some(match entry.get("no_leases") {
             Some(why) => format!("worker {} registered, gets no leases: {why}", text("worker")),

@@ -111,10 +111,10 @@ fn judge_solution(
     frame: &Value,
     entry: &mut Value,
 ) -> Result<Verdict, Refused> {
-    let lease = lease(books, worker, frame)?;
     let message = decoded(&frame["solution_b64"])?;
     let (response, proof) = read(&message)?;
     entry["hash"] = hex::encode(proof.hash).into();
+    let lease = lease(books, worker, frame)?;
     same_request(&response, &lease)?;
     if !proof.is_solution {
         return Err(("not_a_solution", "the proof does not claim a block".to_owned()));

@@ -26,6 +26,7 @@ pub use audits::audit;
 
 use super::chain::{ChainSettings, DevChain};
 use super::vdf::DevVdf;
+use crate::mining::network::Network;
 use jobs::Jobs;
 use ledger::Ledger;
 use misbehave::{Fault, Faults};
@@ -111,7 +112,7 @@ impl Default for BrokerSettings {
             challenge_secret: None,
             heartbeat_sec: 15,
             max_parallel: 1,
-            network: "tensor-test".to_owned(),
+            network: Network::Tensor.as_str().to_owned(),
             wallet: "devnet-wallet".to_owned(),
             tip_every: None,
             ledger: None,
