@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tensorpow_core::classify::Tier;
 use tokio::sync::{Notify, broadcast};
 
 /// Deliveries begun with one commit.
@@ -214,6 +215,9 @@ impl Outbox {
     /// Delivers until the outbox is closed.
     pub async fn run(self: Arc<Self>) {
         loop {
+            if !self.sink_is_ready().await {
+                return;
+            }
             let batch = self.take_batch();
             if batch.is_empty() {
                 if self.is_closed() {
@@ -233,8 +237,30 @@ impl Outbox {
         }
     }
 
+    /// Waits for somebody to take proofs. False when the outbox is closed first; what was queued is
+    /// still open in the spool.
+    async fn sink_is_ready(&self) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.sink.ready() => return true,
+                () = self.wake.notified() => if self.is_closed() {
+                    return false;
+                },
+            }
+        }
+    }
+
     fn take_batch(&self) -> Vec<Item> {
         let mut waiting = self.lock();
+        if self.sink.shares_first() {
+            let is_solution = |item: &Item| {
+                item.proof.as_ref().is_some_and(|proof| proof.tier == Tier::Solution)
+            };
+            waiting.make_contiguous().sort_by_key(is_solution);
+            // What comes while one is under way may have to go before the next.
+            return waiting.pop_front().into_iter().collect();
+        }
         let count = waiting.len().min(BATCH);
         waiting.drain(..count).collect()
     }
@@ -355,6 +381,11 @@ impl Outbox {
             }
             tracing::warn!("{}: {verdict}; trying again in {backoff:?}", self.sink.name());
             tokio::time::sleep(backoff).await;
+            if self.sink.shares_first() {
+                // It waits with the others, so that shares that come meanwhile go before it.
+                self.lock().push_front(Item { proof: Some(proof), ..item });
+                return None;
+            }
             backoff = (backoff * 2).min(BACKOFF.1);
             if self.is_stale(&proof) {
                 return self.stale(&item, &proof);

@@ -121,6 +121,15 @@ pub trait ProofSink: Send + Sync {
         matches!(tier, Tier::Solution | Tier::Share)
     }
 
+    /// Whether shares that wait go before solutions that wait, for a sink where a solution ends the
+    /// work its shares belong to.
+    fn shares_first(&self) -> bool {
+        false
+    }
+
+    /// Completes as soon as somebody is there to take proofs. Nothing is handed over before.
+    async fn ready(&self) {}
+
     /// Hands over one solution or share and waits for what became of it.
     async fn submit(&self, proof: &ReceivedProof, attempt: Attempt) -> Verdict;
 }
