@@ -71,20 +71,33 @@ impl Broker {
         self.books.faults().set(faults.iter().copied());
     }
 
+    /// Waits until something is so; how long that took.
+    pub(crate) async fn until(&self, what: &str, mut so: impl FnMut() -> bool) -> Duration {
+        let started = Instant::now();
+        while !so() {
+            let counts = self.books.ledger().counts();
+            assert!(started.elapsed() < RETURN, "timed out waiting until {what}: {counts:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        started.elapsed()
+    }
+
+    /// Switches on a fault that is a burst of frames, and waits until they are sent.
+    pub(crate) async fn burst(&self, fault: Fault) {
+        let ledger = self.books.ledger();
+        let before = ledger.count("burst");
+        self.misbehave(&[fault]);
+        self.until("the burst is sent", || ledger.count("burst") > before).await;
+    }
+
     /// Cuts the connection there is.
     pub(crate) async fn cut(&self) {
         self.misbehave(&[Fault::Drop]);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.until("the worker is cut off", || self.books.registered().is_empty()).await;
     }
 
     /// Waits until a worker is registered; how long that took.
     pub(crate) async fn wait_for_worker(&self) -> Duration {
-        let started = Instant::now();
-        while self.books.registered().is_empty() {
-            let counts = self.books.ledger().counts();
-            assert!(started.elapsed() < RETURN, "the worker does not come back: {counts:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        started.elapsed()
+        self.until("the worker is back", || !self.books.registered().is_empty()).await
     }
 }

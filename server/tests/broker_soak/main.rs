@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_share_is_lost_or_doubled_whatever_the_broker_does() {
+    if std::env::var_os("TENSORPOW_LOG").is_some() {
+        tensorpow_server::log::plain();
+    }
     let wanted = std::env::var("TENSORPOW_SOAK_SECONDS")
         .ok()
         .map(|text| Duration::from_secs(text.parse().expect("TENSORPOW_SOAK_SECONDS is a number")));

@@ -54,17 +54,13 @@ async fn half_open(broker: &Broker) {
 /// What a worker has to ignore: it stays, and so do its leases.
 async fn disturbing(broker: &Broker, worker: &Worker) {
     let before = broker.books.ledger().count("hello");
-    for faults in [
-        &[Fault::Garbage][..],
-        &[Fault::Cancels],
-        &[Fault::ForeignCancels],
-        &[Fault::Duplicates, Fault::CancelFirst],
-    ] {
-        broker.misbehave(faults);
-        seconds(0.5).await;
+    for fault in [Fault::Garbage, Fault::Cancels, Fault::ForeignCancels] {
+        broker.burst(fault).await;
+        seconds(0.3).await;
     }
+    broker.misbehave(&[Fault::Duplicates, Fault::CancelFirst]);
     broker.books.chain().advance();
-    seconds(0.5).await;
+    seconds(1.0).await;
     broker.misbehave(&[]);
     let after = broker.books.ledger().count("hello");
     assert_eq!(after, before, "the worker left for what it should ignore");
@@ -74,12 +70,13 @@ async fn disturbing(broker: &Broker, worker: &Worker) {
 
 /// A message that no worker takes ends the connection.
 async fn oversize(broker: &Broker) {
-    broker.misbehave(&[Fault::Oversize]);
-    seconds(0.3).await;
-    calm(broker).await;
-    let ends = broker.books.ledger().entries(Some("disconnected"), 0);
+    let from = newest(broker);
+    broker.burst(Fault::Oversize).await;
+    broker.misbehave(&[]);
     let large = |entry: &serde_json::Value| entry["why"].as_str().unwrap().contains("1009");
-    assert!(ends.iter().any(large), "{ends:?}");
+    let ended = || broker.books.ledger().entries(Some("disconnected"), from).iter().any(large);
+    broker.until("the connection ends with 1009", ended).await;
+    calm(broker).await;
 }
 
 async fn slow(broker: &Broker) {

@@ -169,7 +169,6 @@ pub(super) fn garbage() -> Vec<Message> {
         r#"{"type":"MINE_REQUEST"}"#,
         r#"{"type":"MINE_CANCEL","reason":"superseded"}"#,
         r#"{"type":"MODEL_REGISTRY_SYNC","models":5}"#,
-        r#"{"type":"MODEL_REGISTRY_SYNC","models":[5,{}]}"#,
         r#"{"type":"PROOF_REQUEST"}"#,
         r#"{"type":"NOPE","x":NaN}"#,
     ];
