@@ -254,8 +254,9 @@ impl Outbox {
     fn take_batch(&self) -> Vec<Item> {
         let mut waiting = self.lock();
         if self.sink.shares_first() {
-            let is_solution =
-                |item: &Item| item.proof.as_ref().is_some_and(|proof| proof.tier == Tier::Solution);
+            let is_solution = |item: &Item| {
+                item.proof.as_ref().is_some_and(|proof| proof.tier == Tier::Solution)
+            };
             waiting.make_contiguous().sort_by_key(is_solution);
             // What comes while one is under way may have to go before the next.
             return waiting.pop_front().into_iter().collect();

@@ -4,6 +4,7 @@
 use crate::backfill::prompt::LengthShape;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
+use crate::broker::settings::BrokerUrl;
 use crate::mining::network::Network;
 use crate::mining::payload::{Dialect, EngineKind, PowForm};
 use crate::node::results::Endpoint;
@@ -172,6 +173,7 @@ parsed! {
     IpNetwork: "an address or a range such as 10.0.0.0/8",
     Endpoint: "tcp://host:port",
     ModelId: "name@commit",
+    BrokerUrl: "ws://host[:port]/path or wss://host[:port]/path",
     ServiceUrl: "http://host[:port][/path]",
 }
 
