@@ -28,7 +28,7 @@ pub(crate) async fn all(broker: &mut Broker, worker: &Worker) {
 async fn calm(broker: &Broker) {
     broker.misbehave(&[]);
     broker.wait_for_worker().await;
-    seconds(1.5).await;
+    seconds(1.0).await;
 }
 
 /// Killed and restarted.
@@ -73,9 +73,13 @@ async fn oversize(broker: &Broker) {
     let from = newest(broker);
     broker.burst(Fault::Oversize).await;
     broker.misbehave(&[]);
-    let large = |entry: &serde_json::Value| entry["why"].as_str().unwrap().contains("1009");
+    // A socket that is closed with bytes unread is reset, which may overtake the reason.
+    let large = |entry: &serde_json::Value| {
+        let why = entry["why"].as_str().unwrap();
+        why.contains("1009") || why.contains("reset")
+    };
     let ended = || broker.books.ledger().entries(Some("disconnected"), from).iter().any(large);
-    broker.until("the connection ends with 1009", ended).await;
+    broker.until("the connection ends over it", ended).await;
     calm(broker).await;
 }
 
@@ -100,7 +104,7 @@ async fn accepted_then_closed(broker: &Broker) {
     broker.cut().await;
     broker.misbehave(&[Fault::CloseAfterAccept]);
     let from = newest(broker);
-    seconds(4.5).await;
+    seconds(3.6).await;
     check_backoff(broker, from, |entry| entry["verdict"] == "accepted");
     calm(broker).await;
 }
@@ -109,7 +113,7 @@ async fn unauthorized(broker: &Broker) {
     broker.cut().await;
     broker.misbehave(&[Fault::Unauthorized]);
     let from = newest(broker);
-    seconds(4.5).await;
+    seconds(3.6).await;
     check_backoff(broker, from, |entry| {
         entry["reason"].as_str().is_some_and(|reason| reason.starts_with("401"))
     });
