@@ -22,7 +22,9 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
     if settings.networks.is_empty() {
         return Some("MINING_NETWORKS is empty: no broker sends mining work to this worker".into());
     }
-    shared.uplink.current()?;
+    if !shared.uplink.is_registered() {
+        return None;
+    }
     if !inside.engine_is_up() {
         return Some("the inference engine does not answer: start it, or set TARGET_URL".into());
     }

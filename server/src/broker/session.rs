@@ -45,6 +45,7 @@ impl Session {
         wire: Wire,
         fatal: mpsc::Sender<&'static str>,
     ) -> Self {
+        shared.uplink.open(&wire);
         let desk = Arc::default();
         let tools = BTreeSet::new();
         Self { shared, inside, wire, desk, heartbeat: None, fatal, registered: false, tools }
@@ -136,7 +137,7 @@ impl Session {
         for tool in &self.shared.settings.tools {
             self.wire.send(&Outgoing::ToolRegister(tool.clone())).await?;
         }
-        self.shared.uplink.register(&self.wire);
+        self.shared.uplink.register();
         if let Some(running) = self.heartbeat.take() {
             running.abort();
         }
@@ -242,7 +243,7 @@ impl Session {
 impl Drop for Session {
     /// Nothing of this connection goes on. Leases do.
     fn drop(&mut self) {
-        self.shared.uplink.unregister();
+        self.shared.uplink.close();
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.abort();
         }
