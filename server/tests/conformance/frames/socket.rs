@@ -29,8 +29,7 @@ pub fn run(_: &Value, cases: &Value, group: &mut Group) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     group.case("handshake", runtime.block_on(handshake(get(cases, "handshake"))));
     for case in list(get(cases, "cases")) {
-        let limited = tokio::time::timeout(LIMIT, one(case));
-        let outcome = runtime.block_on(async { limited.await });
+        let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, one(case)).await });
         let outcome = outcome.unwrap_or_else(|_| Err("nothing happens any more".to_owned()));
         group.case(text(case, "name"), outcome);
     }
