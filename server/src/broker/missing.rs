@@ -31,7 +31,9 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
     let snapshot = shared.context.get()?.load();
     let models = snapshot.models();
     if !models.loaded {
-        return Some("the broker has sent no MODEL_REGISTRY_SYNC: without it nothing is mined".into());
+        return Some(
+            "the broker has sent no MODEL_REGISTRY_SYNC: without it nothing is mined".into(),
+        );
     }
     if shared.counters.leases.load(Ordering::Relaxed) == 0 {
         return Some(format!(
@@ -50,7 +52,9 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
     }
     let job = snapshot.job()?;
     if job.base_share_target.is_none() {
-        return Some("the broker's lease has no usable share target: blocks only, no shares".into());
+        return Some(
+            "the broker's lease has no usable share target: blocks only, no shares".into(),
+        );
     }
     if settings.share_normalizer.0 == 0 {
         return Some("MODEL_DIFFICULTY_NORMALIZER is 0: no shares; leave it at 1000000".into());

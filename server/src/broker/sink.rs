@@ -93,8 +93,10 @@ impl BrokerSink {
             }));
         }
         let difficulty = self.shared.difficulty(&lease.model);
-        let target = leased_share_target(lease, difficulty, settings.share_normalizer)
-            .map_err(|why| Verdict::Rejected { reason: "no_share_target", detail: why.to_string() })?;
+        let target =
+            leased_share_target(lease, difficulty, settings.share_normalizer).map_err(|why| {
+                Verdict::Rejected { reason: "no_share_target", detail: why.to_string() }
+            })?;
         let digest = proof.digest.map(|digest| hex::encode(digest.as_bytes()));
         Ok(Outgoing::MineShare {
             unit: WorkUnit::from(lease),

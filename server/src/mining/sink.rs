@@ -135,7 +135,7 @@ pub trait ProofSink: Send + Sync {
 
     /// Completes when [`Self::is_ready_for`] may have another answer.
     async fn readiness_changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Hands over one solution or share and waits for what became of it.

@@ -45,10 +45,8 @@ fn configured(case: &Value) -> BrokerSettings {
 async fn one(case: &Value) -> Result<(), String> {
     let settings = configured(case);
     let models = get(case, "backend_models_context").as_object().expect("models");
-    let listed: Vec<Value> = models
-        .iter()
-        .map(|(id, context)| json!({ "id": id, "max_model_len": context }))
-        .collect();
+    let listed: Vec<Value> =
+        models.iter().map(|(id, context)| json!({ "id": id, "max_model_len": context })).collect();
     let inside = Scripted::default();
     *inside.models.lock().unwrap() = Some(json!({ "data": listed }));
     let served = discover(&inside, &settings).await;
@@ -57,7 +55,9 @@ async fn one(case: &Value) -> Result<(), String> {
     // Within a factor of the square root of two.
     let waits: Vec<i32> = times
         .windows(2)
-        .map(|pair| ((pair[1] - pair[0]).as_secs_f64() / SECOND.as_secs_f64()).log2().round() as i32)
+        .map(|pair| {
+            ((pair[1] - pair[0]).as_secs_f64() / SECOND.as_secs_f64()).log2().round() as i32
+        })
         .filter(|wait| *wait >= 0)
         .collect();
     let expected: Vec<i32> = list(&case["retry_sleeps"])

@@ -51,10 +51,8 @@ pub fn proof_requests(_: &Value, cases: &Value, group: &mut Group) {
         let ours = told(case, &mut rig, expected).await;
         same("frames", normative(&ours), normative(expected))?;
         let asked = rig.inside.requests.lock().unwrap().clone();
-        let asked: Vec<String> = asked
-            .iter()
-            .map(|r| format!("{} {}", text(r, "method"), text(r, "path")))
-            .collect();
+        let asked: Vec<String> =
+            asked.iter().map(|r| format!("{} {}", text(r, "method"), text(r, "path"))).collect();
         let theirs: Vec<String> = list(&case["backend_requests"])
             .iter()
             .map(|path| overrides::proof_path(path.as_str().expect("a path")))

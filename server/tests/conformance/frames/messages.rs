@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tensorpow_core::classify::Tier;
 use tensorpow_core::proof::MiningResponseRef;
 use tensorpow_core::proof::accept::{check_rpc, check_zmq};
-use tensorpow_core::target::{Difficulty, Normalizer, parse_base_share_target, share_target as adjusted};
+use tensorpow_core::target::{
+    Difficulty, Normalizer, parse_base_share_target, share_target as adjusted,
+};
 use tensorpow_server::intake::classify;
 use tensorpow_server::node::job::read_job;
 

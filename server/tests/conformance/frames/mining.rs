@@ -273,10 +273,8 @@ fn of_same_parent(step: &Value, digits: &str, tracked: &[(u32, String)]) -> Opti
 /// What identifies a result.
 fn short(frame: &Value) -> Value {
     let kept = ["type", "job_id", "request_id", "solution_b64", "proof_b64", "share_target"];
-    let picked: Map<String, Value> = kept
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), frame.get(*key)?.clone())))
-        .collect();
+    let picked: Map<String, Value> =
+        kept.iter().filter_map(|key| Some(((*key).to_owned(), frame.get(*key)?.clone()))).collect();
     picked.into()
 }
 
