@@ -215,15 +215,15 @@ impl Outbox {
     /// Delivers until the outbox is closed.
     pub async fn run(self: Arc<Self>) {
         loop {
-            if !self.sink_is_ready().await {
-                return;
-            }
             let batch = self.take_batch();
             if batch.is_empty() {
                 if self.is_closed() {
                     return;
                 }
-                self.wake.notified().await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = self.sink.readiness_changed() => {}
+                }
                 continue;
             }
             if !self.a_job_is_known().await {
@@ -237,32 +237,36 @@ impl Outbox {
         }
     }
 
-    /// Waits for somebody to take proofs. False when the outbox is closed first; what was queued is
-    /// still open in the spool.
-    async fn sink_is_ready(&self) -> bool {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.sink.ready() => return true,
-                () = self.wake.notified() => if self.is_closed() {
-                    return false;
-                },
-            }
-        }
-    }
-
     fn take_batch(&self) -> Vec<Item> {
         let mut waiting = self.lock();
         if self.sink.shares_first() {
-            let is_solution = |item: &Item| {
-                item.proof.as_ref().is_some_and(|proof| proof.tier == Tier::Solution)
-            };
-            waiting.make_contiguous().sort_by_key(is_solution);
-            // What comes while one is under way may have to go before the next.
-            return waiting.pop_front().into_iter().collect();
+            return self.first_ready(&mut waiting).into_iter().collect();
         }
         let count = waiting.len().min(BATCH);
         waiting.drain(..count).collect()
+    }
+
+    /// The first delivery that somebody is there to take, shares before solutions. One at a time:
+    /// what comes while it is under way may have to go before the next. A solution never overtakes
+    /// an earlier one of its job.
+    fn first_ready(&self, waiting: &mut VecDeque<Item>) -> Option<Item> {
+        let solution_of = |item: &Item| {
+            let proof = item.proof.as_ref().filter(|proof| proof.tier == Tier::Solution);
+            proof.map(|proof| proof.request_id)
+        };
+        waiting.make_contiguous().sort_by_key(|item| solution_of(item).is_some());
+        let mut held = Vec::new();
+        let at = waiting.iter().position(|item| {
+            let job = solution_of(item);
+            let received = item.proof.as_ref().map(|proof| proof.received_at);
+            if job.is_some_and(|job| held.contains(&job)) {
+                return false;
+            }
+            let ready = self.sink.is_ready_for(received);
+            held.extend(job.filter(|_| !ready));
+            ready
+        })?;
+        waiting.remove(at)
     }
 
     /// Waits for the first job, without which nobody can tell what is stale. False when the outbox

@@ -59,7 +59,11 @@ impl Client {
     }
 
     /// One connection; `None` when there was none.
-    async fn once(&self, inside: &Arc<dyn Inside>, mut stop: watch::Receiver<bool>) -> Option<Outcome> {
+    async fn once(
+        &self,
+        inside: &Arc<dyn Inside>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Option<Outcome> {
         let settings = &self.shared.settings;
         let served = discover(&**inside, settings).await;
         self.shared.set_served(served.iter().map(|(name, _)| name.clone()).collect());

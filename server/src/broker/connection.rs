@@ -170,10 +170,8 @@ async fn write(
     pulse: &Pulse,
     timings: Timings,
 ) -> End {
-    let mut tick = tokio::time::interval_at(
-        tokio::time::Instant::now() + timings.ping,
-        timings.ping,
-    );
+    let mut tick =
+        tokio::time::interval_at(tokio::time::Instant::now() + timings.ping, timings.ping);
     loop {
         let (message, ping) = tokio::select! {
             _ = tick.tick() => (pulse.ping(None), None),

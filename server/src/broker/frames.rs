@@ -135,9 +135,7 @@ impl Incoming {
                 wants_responses: frame.get("api").is_some_and(|api| api == "responses"),
                 payload: frame.get("payload").and_then(Value::as_object).cloned(),
             }),
-            "PROOF_REQUEST" => {
-                Self::ProofRequest { completion_id: text(&frame, "completion_id")? }
-            }
+            "PROOF_REQUEST" => Self::ProofRequest { completion_id: text(&frame, "completion_id")? },
             "MODEL_REGISTRY_SYNC" => Self::RegistrySync(match value("models") {
                 Value::Array(models) => Some(models),
                 _ => None,
@@ -189,7 +187,8 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_ignored() {
-        for text in ["", "hello", "[]", "null", "5", "\"x\"", "{}", "{\"type\":5}", "{\"type\":\"ack\"}"]
+        for text in
+            ["", "hello", "[]", "null", "5", "\"x\"", "{}", "{\"type\":5}", "{\"type\":\"ack\"}"]
         {
             assert_eq!(Incoming::read(text.as_bytes()), None, "{text}");
         }

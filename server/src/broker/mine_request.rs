@@ -34,7 +34,7 @@ pub enum Refused {
     /// Nothing is answered: nobody could tell whose answer it is.
     Silently,
     /// The job gets this answer.
-    With(Outgoing),
+    With(Box<Outgoing>),
 }
 
 /// Checks a request. spec: §7.2
@@ -45,7 +45,7 @@ pub fn read(frame: &Map<String, Value>, wiring: Wiring, worker_id: &str) -> Resu
     let Some(job_id) = text(frame, "job_id") else { return Err(Refused::Silently) };
     let minimal = |error: String| {
         let job_id = job_id.clone();
-        Refused::With(Outgoing::MineResult(MineResult::Minimal { job_id, error }))
+        Refused::With(Box::new(Outgoing::MineResult(MineResult::Minimal { job_id, error })))
     };
     match wiring {
         Wiring::Wired => {}
@@ -60,12 +60,12 @@ pub fn read(frame: &Map<String, Value>, wiring: Wiring, worker_id: &str) -> Resu
     // From here on the request is known well enough to be answered in full.
     let unit = request.unit.clone();
     request.anchor().map_err(|problem| {
-        Refused::With(Outgoing::MineResult(MineResult::Full {
+        Refused::With(Box::new(Outgoing::MineResult(MineResult::Full {
             unit,
             worker_id: worker_id.to_owned(),
             solution_b64: None,
             error: Some(format!("invalid_payload: {problem}")),
-        }))
+        })))
     })
 }
 

@@ -22,14 +22,18 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
     if settings.networks.is_empty() {
         return Some("MINING_NETWORKS is empty: no broker sends mining work to this worker".into());
     }
-    shared.uplink.current()?;
+    if !shared.uplink.is_registered() {
+        return None;
+    }
     if !inside.engine_is_up() {
         return Some("the inference engine does not answer: start it, or set TARGET_URL".into());
     }
     let snapshot = shared.context.get()?.load();
     let models = snapshot.models();
     if !models.loaded {
-        return Some("the broker has sent no MODEL_REGISTRY_SYNC: without it nothing is mined".into());
+        return Some(
+            "the broker has sent no MODEL_REGISTRY_SYNC: without it nothing is mined".into(),
+        );
     }
     if shared.counters.leases.load(Ordering::Relaxed) == 0 {
         return Some(format!(
@@ -48,7 +52,9 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
     }
     let job = snapshot.job()?;
     if job.base_share_target.is_none() {
-        return Some("the broker's lease has no usable share target: blocks only, no shares".into());
+        return Some(
+            "the broker's lease has no usable share target: blocks only, no shares".into(),
+        );
     }
     if settings.share_normalizer.0 == 0 {
         return Some("MODEL_DIFFICULTY_NORMALIZER is 0: no shares; leave it at 1000000".into());

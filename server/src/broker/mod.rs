@@ -77,8 +77,7 @@ impl Broker {
         let (lists, registry) = PushedRegistry::new();
         let mining = settings.mining;
         let report_vdf = (vdf.counters().clone(), settings.vdf.clone());
-        let shared =
-            Arc::new(Shared::new(settings, Some(jobs), mining.then_some(lists)));
+        let shared = Arc::new(Shared::new(settings, Some(jobs), mining.then_some(lists)));
         Self {
             source: BrokerJobs::new(followed, vdf),
             sink: Arc::new(BrokerSink::new(shared.clone())),

@@ -12,8 +12,7 @@ use std::time::Duration;
 /// Limit on the look-up.
 const LIMIT: Duration = Duration::from_secs(10);
 /// What a path segment may hold as it is.
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The answer to a request for a proof.
 pub async fn answer(inside: &dyn Inside, completion_id: String) -> Outgoing {

@@ -39,7 +39,7 @@ impl BrokerReport {
             "broker": {
                 "url": settings.url.to_string(),
                 "worker_id": settings.worker_id,
-                "registered": uplink.current().is_some(),
+                "registered": uplink.is_registered(),
                 "trouble": self.shared.trouble(),
                 "confidential": false,
                 "attempts": read(&counters.attempts),
@@ -77,7 +77,7 @@ fn read(counter: &AtomicU64) -> u64 {
 impl Collector for BrokerReport {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Shared { counters, leases, uplink, .. } = &*self.shared;
-        let registered = i64::from(uplink.current().is_some());
+        let registered = i64::from(uplink.is_registered());
         gauge(&mut out, "broker_registered", "1 while a broker has registered us", registered)?;
         let open = i64::try_from(leases.tracked().len()).unwrap_or(i64::MAX);
         gauge(&mut out, "broker_leases_open", "Mining leases that are open", open)?;

@@ -5,9 +5,9 @@ use super::desk::Desk;
 use super::frames::{Ack, Challenge, Incoming, MineCancel};
 use super::inside::Inside;
 use super::mine_request::{self, Refused, Wiring};
+use super::outgoing::Outgoing;
 use super::shared::{Shared, count};
 use super::uplink::{Gone, Wire};
-use super::outgoing::Outgoing;
 use super::{challenge, heartbeat, proofs, tools};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -45,6 +45,7 @@ impl Session {
         wire: Wire,
         fatal: mpsc::Sender<&'static str>,
     ) -> Self {
+        shared.uplink.open(&wire);
         let desk = Arc::default();
         let tools = BTreeSet::new();
         Self { shared, inside, wire, desk, heartbeat: None, fatal, registered: false, tools }
@@ -136,7 +137,7 @@ impl Session {
         for tool in &self.shared.settings.tools {
             self.wire.send(&Outgoing::ToolRegister(tool.clone())).await?;
         }
-        self.shared.uplink.register(&self.wire);
+        self.shared.uplink.register();
         if let Some(running) = self.heartbeat.take() {
             running.abort();
         }
@@ -242,7 +243,7 @@ impl Session {
 impl Drop for Session {
     /// Nothing of this connection goes on. Leases do.
     fn drop(&mut self) {
-        self.shared.uplink.unregister();
+        self.shared.uplink.close();
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.abort();
         }

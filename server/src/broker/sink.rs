@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 use tensorpow_core::classify::Tier;
 use tensorpow_core::target::{Difficulty, Normalizer, Target, share_target};
 use tensorpow_core::units::Digest;
@@ -59,7 +60,9 @@ pub struct BrokerSink {
 }
 
 impl BrokerSink {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// A sink for what these leases bring.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared, delivered: Mutex::default() }
     }
 
@@ -90,8 +93,10 @@ impl BrokerSink {
             }));
         }
         let difficulty = self.shared.difficulty(&lease.model);
-        let target = leased_share_target(lease, difficulty, settings.share_normalizer)
-            .map_err(|why| Verdict::Rejected { reason: "no_share_target", detail: why.to_string() })?;
+        let target =
+            leased_share_target(lease, difficulty, settings.share_normalizer).map_err(|why| {
+                Verdict::Rejected { reason: "no_share_target", detail: why.to_string() }
+            })?;
         let digest = proof.digest.map(|digest| hex::encode(digest.as_bytes()));
         Ok(Outgoing::MineShare {
             unit: WorkUnit::from(lease),
@@ -121,8 +126,12 @@ impl ProofSink for BrokerSink {
         true
     }
 
-    async fn ready(&self) {
-        self.shared.uplink.ready().await;
+    fn is_ready_for(&self, received: Option<SystemTime>) -> bool {
+        self.shared.uplink.is_ready_for(received)
+    }
+
+    async fn readiness_changed(&self) {
+        self.shared.uplink.changed().await;
     }
 
     async fn submit(&self, proof: &ReceivedProof, _: Attempt) -> Verdict {
@@ -145,7 +154,7 @@ impl ProofSink for BrokerSink {
             Err(verdict) => return verdict,
         };
         let Some(wire) = self.shared.uplink.current() else {
-            return Verdict::Unavailable { detail: "no broker has registered this worker".into() };
+            return Verdict::Unavailable { detail: "there is no connection to the broker".into() };
         };
         if wire.deliver(&frame).await.is_err() {
             let detail = "the connection ended before the broker had it".to_owned();

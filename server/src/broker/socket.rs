@@ -93,7 +93,9 @@ async fn open(settings: &BrokerSettings) -> Result<Socket, DialError> {
         Err(WebSocketError::Http(answer)) => {
             let status = answer.status().as_u16();
             let hint = match status {
-                401 | 403 => ": check PROVIDER_JWT_TOKEN, it may have expired or be another broker's",
+                401 | 403 => {
+                    ": check PROVIDER_JWT_TOKEN, it may have expired or be another broker's"
+                }
                 404 => ": check the path of BROKER_WS_URL, it usually ends in /v1/ws",
                 _ => "",
             };

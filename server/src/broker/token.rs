@@ -155,7 +155,8 @@ mod tests {
         assert_eq!(problem("eyJ\u{7}"), Some(TokenProblem::NoHeader { length: 4 }));
         let expired = TokenProblem::Expired { exp: 999_990, seconds_ago: 10 };
         assert_eq!(problem(&jwt("{\"exp\":999990}")), Some(expired));
-        for fine in ["{\"exp\":1000010}", "{\"exp\":\"soon\"}", "{}", "no JSON", "{\"exp\":1e300}"] {
+        for fine in ["{\"exp\":1000010}", "{\"exp\":\"soon\"}", "{}", "no JSON", "{\"exp\":1e300}"]
+        {
             assert_eq!(problem(&jwt(fine)), None, "{fine}");
         }
         assert_eq!(problem("eyJhbGciOiJub25lIn0"), None, "no claims to read");

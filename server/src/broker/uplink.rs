@@ -3,7 +3,9 @@
 //! pong says that everything before it has arrived. spec: broker §1.1
 
 use super::outgoing::Outgoing;
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Frames that wait for the socket. Whoever has more waits with them.
 const QUEUE: usize = 64;
@@ -55,31 +57,71 @@ impl Wire {
     }
 }
 
-/// Which connection is registered, if one is.
+/// The connection there is, and what has become of it.
+#[derive(Debug)]
+struct Open {
+    wire: Wire,
+    since: SystemTime,
+    registered: bool,
+}
+
+/// Which connection is open, and whether it is registered.
 #[derive(Debug, Default)]
-pub struct Uplink(watch::Sender<Option<Wire>>);
+pub struct Uplink {
+    open: Mutex<Option<Open>>,
+    /// Wakes the one who waits to deliver.
+    changed: Notify,
+}
 
 impl Uplink {
-    /// The broker has accepted the registration on this connection.
-    pub fn register(&self, wire: &Wire) {
-        self.0.send_replace(Some(wire.clone()));
+    /// No change leaves the value half-made, so a poisoned lock guards a usable one.
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is a connection.
+    pub fn open(&self, wire: &Wire) {
+        let open = Open { wire: wire.clone(), since: SystemTime::now(), registered: false };
+        *self.lock() = Some(open);
+        self.changed.notify_one();
+    }
+
+    /// The broker has accepted the registration.
+    pub fn register(&self) {
+        if let Some(open) = &mut *self.lock() {
+            open.registered = true;
+        }
+        self.changed.notify_one();
     }
 
     /// The connection has ended.
-    pub fn unregister(&self) {
-        self.0.send_replace(None);
+    pub fn close(&self) {
+        *self.lock() = None;
     }
 
-    /// The registered connection.
+    /// The connection, registered or not.
     #[must_use]
     pub fn current(&self) -> Option<Wire> {
-        self.0.borrow().clone()
+        self.lock().as_ref().map(|open| open.wire.clone())
     }
 
-    /// Waits for a registered connection.
-    pub async fn ready(&self) {
-        let mut changes = self.0.subscribe();
-        // The sender lives as long as this.
-        let _ = changes.wait_for(Option::is_some).await;
+    /// True once the broker has accepted the registration.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.lock().as_ref().is_some_and(|open| open.registered)
+    }
+
+    /// Whether a proof that arrived then may leave: what was found without a connection waits for
+    /// the next registration. spec: §1.1
+    #[must_use]
+    pub fn is_ready_for(&self, received: Option<SystemTime>) -> bool {
+        self.lock().as_ref().is_some_and(|open| {
+            open.registered || received.is_some_and(|received| received >= open.since)
+        })
+    }
+
+    /// Waits for another answer of [`Self::is_ready_for`]. For one at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

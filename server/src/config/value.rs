@@ -2,9 +2,9 @@
 //! be read is answered with what would be right, never with the value of a secret.
 
 use crate::backfill::prompt::LengthShape;
+use crate::broker::settings::BrokerUrl;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
-use crate::broker::settings::BrokerUrl;
 use crate::mining::network::Network;
 use crate::mining::payload::{Dialect, EngineKind, PowForm};
 use crate::node::results::Endpoint;

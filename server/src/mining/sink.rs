@@ -127,8 +127,16 @@ pub trait ProofSink: Send + Sync {
         false
     }
 
-    /// Completes as soon as somebody is there to take proofs. Nothing is handed over before.
-    async fn ready(&self) {}
+    /// Whether somebody is there to take a proof that arrived then; `None` for one of an earlier
+    /// run. What nobody takes waits.
+    fn is_ready_for(&self, _received: Option<SystemTime>) -> bool {
+        true
+    }
+
+    /// Completes when [`Self::is_ready_for`] may have another answer.
+    async fn readiness_changed(&self) {
+        std::future::pending::<()>().await;
+    }
 
     /// Hands over one solution or share and waits for what became of it.
     async fn submit(&self, proof: &ReceivedProof, attempt: Attempt) -> Verdict;

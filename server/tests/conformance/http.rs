@@ -128,6 +128,7 @@ impl World {
             ("proofs.collector", "127.0.0.1:0".to_owned()),
             ("data.dir", "none".to_owned()),
             ("limits.concurrency", CONCURRENCY.to_string()),
+            ("priority.queue", "0".to_owned()),
         ];
         let layers = Layers {
             environment: env.into_iter().collect(),
@@ -149,6 +150,7 @@ impl World {
                 ..ActiveModelSettings::default()
             },
             metrics: Vec::new(),
+            broker: None,
         };
         let service = Service::start(config, Some(link)).await.unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod active_model;
+mod broker;
 mod chain;
 mod collector;
 mod dashboard;

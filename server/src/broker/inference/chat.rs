@@ -40,7 +40,8 @@ fn forwarded(delta: &Map<String, Value>, begun: &mut HashSet<u64>) -> Option<Val
     let mut delta = delta.clone();
     let calls = delta.get("tool_calls").and_then(Value::as_array).cloned();
     if let Some(calls) = calls {
-        let kept: Vec<Value> = calls.into_iter().filter_map(|call| tool_call(call, begun)).collect();
+        let kept: Vec<Value> =
+            calls.into_iter().filter_map(|call| tool_call(call, begun)).collect();
         if kept.is_empty() {
             delta.remove("tool_calls");
         } else {
@@ -58,7 +59,8 @@ fn tool_call(call: Value, begun: &mut HashSet<u64>) -> Option<Value> {
     if begun.insert(index) {
         return Some(call);
     }
-    let arguments = call.pointer("/function/arguments")?.as_str().filter(|text| !text.is_empty())?;
+    let arguments =
+        call.pointer("/function/arguments")?.as_str().filter(|text| !text.is_empty())?;
     Some(json!({ "index": index, "function": { "arguments": arguments } }))
 }
 

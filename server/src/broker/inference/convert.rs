@@ -112,7 +112,10 @@ fn nested(tool: &Value) -> Option<Value> {
     let flat = tool.as_object()?;
     let is_flat = flat.get("type")? == "function" && !flat.contains_key("function");
     flat.get("name").filter(|_| is_flat)?;
-    let inner: Map<String, Value> =
-        flat.iter().filter(|(key, _)| *key != "type").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let inner: Map<String, Value> = flat
+        .iter()
+        .filter(|(key, _)| *key != "type")
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     Some(json!({ "type": "function", "function": inner }))
 }
