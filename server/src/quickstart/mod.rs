@@ -358,11 +358,12 @@ impl Scene {
         let message = &judged.proof.message;
         let response = MiningResponseRef::read(message).map_err(|_| QuickstartError::BadProof)?;
         let report = report::of_proof(&response, &self.against);
-        println!(
-            "\nThe proof of it ({} bytes), judged by the chain: {}\n",
-            message.len(),
-            judged.verdict
-        );
+        let verdict = match &judged.verdict {
+            // It never says so to a worker; its ledger does.
+            Verdict::Sent => "accepted by the broker".to_owned(),
+            verdict => format!("judged by the chain: {verdict}"),
+        };
+        println!("\nThe proof of it ({} bytes), {verdict}\n", message.len());
         println!("{report}");
         let other = another_miner::verdict().map_err(QuickstartError::AnotherMiner)?;
         println!("\nA proof of another miner, by the same rules: {other}");
@@ -376,8 +377,9 @@ impl Scene {
                 "\nEverything keeps running. Ask more:\n\n  curl -N http://{address}/v1/chat/completions -H 'Content-Type: application/json' \\\n    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'\n  curl http://{address}/v1/proof/keys\n  curl http://{address}/status\n\nCtrl-C stops it."
             );
         } else {
+            let mode = if self.broker.is_some() { "MODE=broker " } else { "" };
             println!(
-                "\nTo keep it running and send your own requests, add --keep (make run ARGS=--keep); Ctrl-C stops it then."
+                "\nTo keep it running and send your own requests, add --keep (make run {mode}ARGS=--keep); Ctrl-C stops it then."
             );
         }
     }

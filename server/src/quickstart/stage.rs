@@ -122,6 +122,9 @@ async fn behind_broker(
             ("broker.url", broker.url()),
             ("broker.jwt", books.provider_token("quickstart")),
             ("mining.proof_version", args.proof_version.to_string()),
+            // One proof for each block, and no core that runs hot for a chain without value.
+            ("vdf.checkpoint_size", args.vdf_ticks.to_string()),
+            ("vdf.max_iterations", args.vdf_ticks.to_string()),
         ],
     )?;
     let link = config.broker.clone().map(|link| link.open());
