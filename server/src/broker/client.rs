@@ -7,10 +7,14 @@ use super::hello::{discover, hello};
 use super::inside::Inside;
 use super::shared::{Shared, count};
 use super::socket::dial;
-use super::{missing, settings::BrokerSettings};
+use super::{kept, missing, settings::BrokerSettings};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
+
+/// Between two writings of the open leases.
+const KEEP_EVERY: Duration = Duration::from_millis(200);
 
 /// A link that is not dialling yet.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ impl Client {
     pub async fn run(self, inside: Arc<dyn Inside>, mut stop: watch::Receiver<bool>) {
         introduce(&self.shared.settings);
         let watcher = tokio::spawn(missing::watch(self.shared.clone(), inside.clone()));
+        let keeper = self.shared.settings.leases.clone().map(|path| {
+            self.shared.leases.restore(kept::read(&path));
+            tokio::spawn(keep_leases(self.shared.clone(), path))
+        });
         let mut backoff = Backoff::new(self.shared.settings.timings);
         loop {
             let mut stopping = stop.clone();
@@ -56,6 +64,9 @@ impl Client {
             }
         }
         watcher.abort();
+        if let Some(keeper) = keeper {
+            keeper.abort();
+        }
     }
 
     /// One connection; `None` when there was none.
@@ -87,6 +98,19 @@ impl Client {
             let _ = stop.wait_for(|stop| *stop).await;
         };
         Some(serve(socket, hello, &self.shared, inside, stopped).await)
+    }
+}
+
+/// Writes the open leases whenever they are others, not more often than is of use.
+async fn keep_leases(shared: Arc<Shared>, path: PathBuf) {
+    loop {
+        shared.leases.changed().await;
+        let (leases, place) = (shared.leases.open_leases(), path.clone());
+        let written = tokio::task::spawn_blocking(move || kept::write(&place, &leases)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!("the open leases are not on disk ({}): {error}", path.display());
+        }
+        tokio::time::sleep(KEEP_EVERY).await;
     }
 }
 

@@ -4,10 +4,12 @@
 use super::frames::MineCancel;
 use super::outgoing::WorkUnit;
 use crate::mining::job::Job;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tensorpow_core::units::BlockHash;
+use tokio::sync::Notify;
 
 /// Request ids that were closed for good and are remembered. spec: §7.3
 const TOMBSTONES: usize = 512;
@@ -15,7 +17,7 @@ const TOMBSTONES: usize = 512;
 pub const LEASE_AGE: Duration = Duration::from_secs(900);
 
 /// The model a lease is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeasedModel {
     /// Its name, trimmed.
     pub name: String,
@@ -71,12 +73,16 @@ struct Book {
 
 /// The book.
 #[derive(Debug, Default)]
-pub struct Leases(Mutex<Book>);
+pub struct Leases {
+    book: Mutex<Book>,
+    /// Rings when the open leases are others.
+    changed: Notify,
+}
 
 impl Leases {
     /// No call leaves the book half-written, so a poisoned lock guards a usable one.
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a lease and makes its template the newest. An older lease of the same id and its
@@ -87,6 +93,31 @@ impl Leases {
         book.tombstones.retain(|id| *id != u64::from(request_id));
         book.open.insert(request_id, (lease, Instant::now()));
         book.anchor = Some((request_id, parent));
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    /// Enters the leases of an earlier run with their ages, the newest last. Which template is the
+    /// newest only a broker says.
+    pub fn restore(&self, leases: Vec<(Lease, Duration)>) {
+        let mut book = self.book();
+        for (lease, age) in leases.into_iter().filter(|(_, age)| *age <= LEASE_AGE) {
+            // A machine that has run for less than the age forgets a little later.
+            let opened = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+            book.open.entry(lease.job.request_id).or_insert((lease, opened));
+        }
+    }
+
+    /// Open leases with their ages.
+    #[must_use]
+    pub fn open_leases(&self) -> Vec<(Lease, Duration)> {
+        let book = self.book();
+        book.open.values().map(|(lease, opened)| (lease.clone(), opened.elapsed())).collect()
+    }
+
+    /// Waits until the open leases are others. For one at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Closes a lease for good; the request id that is closed, `None` where nothing changes: a soft
@@ -108,8 +139,8 @@ impl Leases {
         if !cancel.is_hard() {
             return None;
         }
-        if let Some(key) = key {
-            book.open.remove(&key);
+        if key.is_some_and(|key| book.open.remove(&key).is_some()) {
+            self.changed.notify_one();
         }
         if !book.tombstones.contains(&request_id) {
             book.tombstones.push_back(request_id);
@@ -145,12 +176,14 @@ impl Leases {
         let mut book = self.book();
         if book.open.get(&request_id).is_some_and(|(lease, _)| lease.unit.job_id == job_id) {
             book.open.remove(&request_id);
+            self.changed.notify_one();
         }
     }
 
     /// Forgets a lease that has nothing to be sent for. spec: §7.5 step 9
     pub fn forget(&self, request_id: u32) {
         self.book().open.remove(&request_id);
+        self.changed.notify_one();
     }
 
     /// Forgets what is older than [`LEASE_AGE`]. spec: §7.4

@@ -67,6 +67,8 @@ pub async fn watch(shared: Arc<Shared>, inside: Arc<dyn Inside>) {
     let mut suspected: Option<(String, tokio::time::Instant)> = None;
     loop {
         tokio::time::sleep(LOOK).await;
+        // The registry may have come from elsewhere.
+        shared.uplink.look_again();
         let now = tokio::time::Instant::now();
         suspected = match (piece(&shared, &*inside), suspected) {
             (Some(found), Some((known, since))) if found == known => Some((known, since)),

@@ -2,7 +2,7 @@
 //! inference jobs and mining leases, and takes shares and block-level results. One direction: the
 //! [`client`] dials ([`socket`], [`token`], [`backoff`]) and introduces itself ([`hello`]); a
 //! [`connection`] reads frames ([`frames`]) for a [`session`], which hands inference jobs to its
-//! [`desk`] ([`inference`]), leases to the book ([`leases`], checked by [`mine_request`]) and so to
+//! [`desk`] ([`inference`]), leases to the book ([`leases`], on disk by [`kept`], checked by [`mine_request`]) and so to
 //! the job source ([`jobs`]), and answers the rest ([`challenge`], [`heartbeat`], [`proofs`],
 //! [`tools`]). Proofs come back through the [`sink`] and leave by the [`uplink`]. [`inside`] is the
 //! proxy as all of them see it, [`missing`] says why no work comes, [`report`] what has happened.
@@ -20,6 +20,7 @@ pub mod hello;
 pub mod inference;
 pub mod inside;
 pub mod jobs;
+pub mod kept;
 pub mod leases;
 pub mod mine_request;
 pub mod missing;

@@ -1,7 +1,7 @@
 //! What a worker says, frame by frame. Absent values are left out. spec: broker §3–§9
 
 use super::leases::Lease;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A frame of the worker's.
@@ -185,7 +185,7 @@ pub struct Heartbeat {
 }
 
 /// Whose work a share or a result is. spec: §7.5
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkUnit {
     /// The broker's name of the lease.
     pub job_id: String,

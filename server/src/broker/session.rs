@@ -220,6 +220,7 @@ impl Session {
         if let Some(jobs) = &self.shared.jobs {
             jobs.send_replace(Some(job));
         }
+        self.shared.uplink.look_again();
         Ok(())
     }
 

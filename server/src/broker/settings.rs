@@ -4,6 +4,7 @@ use super::token::Credential;
 use super::tools::ToolDefinition;
 use crate::mining::network::Network;
 use crate::mining::prover::VdfSettings;
+use std::path::PathBuf;
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 
@@ -148,6 +149,8 @@ pub struct BrokerSettings {
     pub tools: Vec<ToolDefinition>,
     /// The VDF prover.
     pub vdf: VdfSettings,
+    /// File of the open leases; none keeps them in memory.
+    pub leases: Option<PathBuf>,
     /// How long things may take.
     pub timings: Timings,
 }

@@ -108,6 +108,12 @@ impl Shared {
         registry.by_name_and_commit(&model.name, &model.commit).map(|record| record.difficulty)
     }
 
+    /// True once a list of registered models has been taken.
+    #[must_use]
+    pub fn has_registry(&self) -> bool {
+        self.context.get().is_some_and(|context| context.load().models().loaded)
+    }
+
     /// Notes what the engine serves.
     pub fn set_served(&self, names: Vec<String>) {
         *lock(&self.served) = names;

@@ -126,8 +126,10 @@ impl ProofSink for BrokerSink {
         true
     }
 
+    /// What waited for a connection also waits for the registry, which gives shares their targets.
     fn is_ready_for(&self, received: Option<SystemTime>) -> bool {
-        self.shared.uplink.is_ready_for(received)
+        let uplink = &self.shared.uplink;
+        uplink.is_ready_for(received) && (uplink.is_of_now(received) || self.shared.has_registry())
     }
 
     async fn readiness_changed(&self) {

@@ -120,6 +120,18 @@ impl Uplink {
         })
     }
 
+    /// True for a proof that arrived on the connection there is.
+    #[must_use]
+    pub fn is_of_now(&self, received: Option<SystemTime>) -> bool {
+        let open = self.lock();
+        open.as_ref().zip(received).is_some_and(|(open, received)| received >= open.since)
+    }
+
+    /// What was not ready may be by now.
+    pub fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
     /// Waits for another answer of [`Self::is_ready_for`]. For one at a time.
     pub async fn changed(&self) {
         self.changed.notified().await;

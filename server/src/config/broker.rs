@@ -15,6 +15,7 @@ use crate::mining::model::{ModelId, Models};
 use crate::registry::rest::{RestRegistry, RestSettings};
 use crate::registry::source::RegistrySource;
 use crate::service::Link;
+use std::path::Path;
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 
@@ -37,6 +38,7 @@ impl BrokerLink {
         settings: &Settings,
         mode: WorkerMode,
         has_registry: bool,
+        data_dir: Option<&Path>,
         pin: Option<&ModelId>,
         proof_version: u8,
         problems: &mut Vec<String>,
@@ -80,6 +82,9 @@ impl BrokerLink {
             share_normalizer: Normalizer(settings.mining.share_normalizer),
             tools: read_list(&broker.tools),
             vdf: vdf(settings, problems),
+            leases: data_dir
+                .filter(|_| settings.proofs.spool)
+                .map(|folder| folder.join("broker-leases.json")),
             timings: Timings {
                 heartbeat: broker.heartbeat_timeout.max(Duration::from_millis(100)),
                 job: broker.job_timeout.max(Duration::from_secs(1)),

@@ -249,6 +249,7 @@ impl Config {
                 &settings,
                 mode,
                 values.layer("registry.url") > 0,
+                data_dir.as_deref(),
                 pin.as_ref(),
                 proof_version,
                 &mut problems,

@@ -68,8 +68,12 @@ async fn register(connection: &mut Connection) {
     say(connection, json!({ "type": "ACK", "heartbeat_interval_sec": 1 })).await;
 }
 
-/// A worker of this broker.
+/// A worker of this broker that keeps everything in memory.
 async fn worker(broker: &Broker, script: Script) -> Worker {
+    worker_with(broker, script, &[]).await
+}
+
+async fn worker_with(broker: &Broker, script: Script, flags: &[&str]) -> Worker {
     let engine = MockEngine::start(script).await;
     let environment = [
         ("WORKER_MODE", "broker"),
@@ -78,7 +82,7 @@ async fn worker(broker: &Broker, script: Script) -> Worker {
         ("WORKER_ID", "worker-test"),
         ("MAX_CONTEXT_WINDOW", "2048"),
     ];
-    let config = try_config(&engine.url(), &[], &environment).expect("a configuration");
+    let config = try_config(&engine.url(), flags, &environment).expect("a configuration");
     let link = config.broker.clone().expect("a broker link").open();
     Worker::start_linked(engine, config, Some(link), None).await
 }
@@ -242,6 +246,47 @@ async fn a_job_ends_with_its_connection_and_is_not_heard_on_the_next() {
     register(&mut second).await;
     assert_eq!(next(&mut second, "HEARTBEAT").await["busy"], 0);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_runs_share_leaves_under_its_lease() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--data-dir", folder.path().to_str().unwrap()];
+    let broker = Broker::new().await;
+    let run = worker_with(&broker, Script::Json(200, ENGINE), &flags).await;
+    let mut first = broker.accept().await;
+    register(&mut first).await;
+    say(&mut first, registry()).await;
+    say(&mut first, lease("job-a", 7, 1)).await;
+    let kept = folder.path().join("broker-leases.json");
+    wait_for("the lease on disk", || {
+        std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("job-a"))
+    })
+    .await;
+    wait_for("the lease", || run.app.context.load().job().is_some()).await;
+    drop(first);
+    wait_for("the end", || broker_status(&run)["registered"] == false).await;
+    engine_socket(&run).send(proof(5, 7, 1, false), 0).unwrap();
+    let open = || run.app.store.spool().view().unwrap().open_deliveries("broker").unwrap().len();
+    wait_for("the share on disk", || open() == 1).await;
+    run.stop().await;
+
+    let again = worker_with(&broker, Script::Json(200, ENGINE), &flags).await;
+    // The first run may have dialled once more before it stopped.
+    let mut second = loop {
+        let mut connection = broker.accept().await;
+        register(&mut connection).await;
+        let heard = tokio::time::timeout(Duration::from_secs(2), connection.next()).await;
+        if matches!(heard, Ok(Some(Ok(Message::Text(_))))) {
+            break connection;
+        }
+    };
+    // The lease comes before the registry, which the share waits for.
+    say(&mut second, lease("job-b", 8, 1)).await;
+    say(&mut second, registry()).await;
+    let share = next(&mut second, "MINE_SHARE").await;
+    assert_eq!((&share["job_id"], &share["nonce"]), (&json!("job-a"), &json!(5)));
+    again.stop().await;
 }
 
 fn broker_status(worker: &Worker) -> Value {

@@ -50,6 +50,7 @@ pub fn settings() -> BrokerSettings {
         share_normalizer: Normalizer::DEFAULT,
         tools: Vec::new(),
         vdf: VdfSettings::default(),
+        leases: None,
         timings: Timings::default(),
     }
 }
