@@ -17,6 +17,9 @@ ARGS ?=
 # Everything CI runs, in this order.
 PARTS = lint doc bare test-rust bench-instructions fuzz-check test-ffi test-ffi-python test-plugin \
   test-python test-contract test-ui test-llama test-vllm
+# MODE=broker: the worker mines for a development broker, which also gives it the prompt.
+MODE ?=
+MODE_FLAG = $(if $(MODE),$(if $(filter broker,$(MODE)),--broker,$(error MODE=$(MODE): there is only MODE=broker)))
 # Parts of `make test` to leave out, for example SKIP=llama or SKIP="llama vllm".
 SKIP ?=
 # The vLLM that `make test-vllm` runs: 0.32.0, 0.19.1 or 0.16.0.
@@ -27,7 +30,8 @@ help: ## List the targets
 
 run: server ## A real prompt through a real model: reply, share, verified proof
 	@engine="$$(llama-patch/build)" && model="$$(llama-patch/model)" && \
-	  exec "$(BIN)/tensorpow" quickstart --llama-server "$$engine" --model "$$model" $(ARGS)
+	  exec "$(BIN)/tensorpow" quickstart --llama-server "$$engine" --model "$$model" \
+	  $(MODE_FLAG) $(ARGS)
 
 server: ## Build the proxy and its command line
 	$(CARGO) build --release -p tensorpow-server

@@ -14,6 +14,7 @@ pub mod active_model;
 pub mod autoscale;
 pub mod backfill;
 pub mod breaker;
+pub mod broker;
 pub mod cache;
 pub mod collector;
 pub mod config;

@@ -6,7 +6,8 @@ use std::error::Error;
 use std::process::ExitCode;
 use tensorpow_server::config::command::{self as config_command, ConfigCommand};
 use tensorpow_server::config::node::NodeLink;
-use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs, WorkerMode};
+use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
+use tensorpow_server::devnet::broker::command::{self as broker_command, DevBrokerArgs};
 use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::devnet::node::DevNode;
 use tensorpow_server::devnet::node_command::DevNodeArgs;
@@ -46,7 +47,8 @@ enum Command {
 /// What runs until it is stopped.
 #[derive(Debug, Subcommand)]
 enum ProxyCommand {
-    /// Serve an engine's OpenAI API and collect its proofs; mines with --node
+    /// Serve an engine's OpenAI API and collect its proofs; mines with --node, or for a broker with
+    /// WORKER_MODE=broker
     Serve(ProxyArgs),
     /// Serve and mine on an embedded development chain
     ///
@@ -74,6 +76,16 @@ struct DevnetCommand {
 enum DevnetPart {
     /// Play a node: push jobs to a proxy (`serve --node`), take its results, serve the registry
     Node(DevNodeCommand),
+    /// Play a compute broker: lease work to workers, judge what they find, give them prompts
+    Broker(DevBrokerCommand),
+}
+
+#[derive(Debug, clap::Args)]
+struct DevBrokerCommand {
+    #[command(flatten)]
+    chain: DevnetArgs,
+    #[command(flatten)]
+    broker: DevBrokerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,7 +124,10 @@ async fn run(command: ProxyCommand) -> Result<(), Box<dyn Error>> {
         ProxyCommand::Serve(args) => {
             let config = prepared(args, &[])?;
             let stop = stop_signal()?;
-            let link = config.node.clone().map(NodeLink::open).transpose()?;
+            let link = match config.broker.clone() {
+                Some(broker) => Some(broker.open()),
+                None => config.node.clone().map(NodeLink::open).transpose()?,
+            };
             Service::start(config, link).await?.run(stop).await;
         }
         ProxyCommand::Devnet(command) => devnet(*command).await?,
@@ -132,6 +147,12 @@ async fn devnet(command: DevnetCommand) -> Result<(), Box<dyn Error>> {
         stop_signal()?.await;
         // Its thread is joined.
         tokio::task::spawn_blocking(move || drop(node)).await?;
+        return Ok(());
+    }
+    if let Some(DevnetPart::Broker(command)) = part {
+        log::quiet();
+        let settings = command.chain.into_settings()?;
+        broker_command::run(settings, command.broker, stop_signal()?).await?;
         return Ok(());
     }
     let settings = chain.into_settings()?;
@@ -161,11 +182,6 @@ fn prepared(args: ProxyArgs, command: &[(&'static str, &str)]) -> Result<Config,
         tracing::warn!("{problem}; routes that change the worker stay closed");
     }
     config.keep_budgets();
-    if matches!(config.mode, WorkerMode::Broker { .. }) {
-        tracing::warn!(
-            "WORKER_MODE=broker: this version has no broker link; requests are served unmined"
-        );
-    }
     Ok(config)
 }
 

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tensorpow_core::classify::Tier;
 use tokio::sync::{Notify, broadcast};
 
 /// Deliveries begun with one commit.
@@ -219,7 +220,10 @@ impl Outbox {
                 if self.is_closed() {
                     return;
                 }
-                self.wake.notified().await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = self.sink.readiness_changed() => {}
+                }
                 continue;
             }
             if !self.a_job_is_known().await {
@@ -235,8 +239,34 @@ impl Outbox {
 
     fn take_batch(&self) -> Vec<Item> {
         let mut waiting = self.lock();
+        if self.sink.shares_first() {
+            return self.first_ready(&mut waiting).into_iter().collect();
+        }
         let count = waiting.len().min(BATCH);
         waiting.drain(..count).collect()
+    }
+
+    /// The first delivery that somebody is there to take, shares before solutions. One at a time:
+    /// what comes while it is under way may have to go before the next. A solution never overtakes
+    /// an earlier one of its job.
+    fn first_ready(&self, waiting: &mut VecDeque<Item>) -> Option<Item> {
+        let solution_of = |item: &Item| {
+            let proof = item.proof.as_ref().filter(|proof| proof.tier == Tier::Solution);
+            proof.map(|proof| proof.request_id)
+        };
+        waiting.make_contiguous().sort_by_key(|item| solution_of(item).is_some());
+        let mut held = Vec::new();
+        let at = waiting.iter().position(|item| {
+            let job = solution_of(item);
+            let received = item.proof.as_ref().map(|proof| proof.received_at);
+            if job.is_some_and(|job| held.contains(&job)) {
+                return false;
+            }
+            let ready = self.sink.is_ready_for(received);
+            held.extend(job.filter(|_| !ready));
+            ready
+        })?;
+        waiting.remove(at)
     }
 
     /// Waits for the first job, without which nobody can tell what is stale. False when the outbox
@@ -355,6 +385,11 @@ impl Outbox {
             }
             tracing::warn!("{}: {verdict}; trying again in {backoff:?}", self.sink.name());
             tokio::time::sleep(backoff).await;
+            if self.sink.shares_first() {
+                // It waits with the others, so that shares that come meanwhile go before it.
+                self.lock().push_front(Item { proof: Some(proof), ..item });
+                return None;
+            }
             backoff = (backoff * 2).min(BACKOFF.1);
             if self.is_stale(&proof) {
                 return self.stale(&item, &proof);

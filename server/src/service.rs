@@ -3,6 +3,10 @@
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::backfill::prompt::corpus::CorpusError;
+use crate::broker::Broker;
+use crate::broker::client::Client;
+use crate::broker::inside::Proxy;
+use crate::broker::settings::BrokerSettings;
 use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
@@ -43,12 +47,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 /// How often expired proofs are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// What a broker gets to take the last frames on shutdown.
+const LAST_FRAMES: Duration = Duration::from_secs(8);
 /// What the sink gets to take the last proofs on shutdown.
 const LAST_PROOFS: Duration = Duration::from_secs(5);
 
@@ -106,6 +112,8 @@ pub struct Link {
     pub active_model: ActiveModelSettings,
     /// What the link counts by itself.
     pub metrics: Vec<Box<dyn MetricCollector>>,
+    /// What keeps a connection to a broker, once the proxy is there to serve it.
+    pub broker: Option<Client>,
 }
 
 impl std::fmt::Debug for Link {
@@ -143,6 +151,7 @@ impl Link {
             registry: Vec::new(),
             active_model: ActiveModelSettings::default(),
             metrics: Vec::new(),
+            broker: None,
         };
         (link, chain)
     }
@@ -180,7 +189,39 @@ impl Link {
             registry,
             active_model,
             metrics: vec![Box::new(node.report)],
+            broker: None,
         })
+    }
+
+    /// A link to a broker. `models` is the environment's pin, `registry` what is asked beside the
+    /// lists the broker pushes. Needs a running tokio.
+    #[must_use]
+    pub fn to_broker(
+        settings: BrokerSettings,
+        models: Models,
+        mut registry: Vec<Box<dyn RegistrySource>>,
+        active_model: ActiveModelSettings,
+    ) -> Self {
+        let pause = Arc::new(Pause::default());
+        let (version, normalizer) = (settings.proof_version, settings.network.normalizer());
+        let broker = Broker::new(settings, pause.clone());
+        if let Some(pushed) = broker.registry {
+            registry.push(Box::new(pushed));
+        }
+        let reporting = broker.report.clone();
+        Self {
+            source: Box::new(broker.source),
+            sink: broker.sink,
+            models,
+            proof_version: version,
+            normalizer,
+            report: Some(Arc::new(move || reporting.status())),
+            pause,
+            registry,
+            active_model,
+            metrics: vec![Box::new(broker.report)],
+            broker: Some(broker.client),
+        }
     }
 }
 
@@ -201,6 +242,9 @@ pub struct Service {
     /// Ends when the last backfill is cancelled at the engine.
     backfill: JoinHandle<()>,
     stop_backfill: oneshot::Sender<()>,
+    /// Ends when the broker has been told goodbye.
+    broker: Option<JoinHandle<()>>,
+    stop_broker: watch::Sender<bool>,
     /// Rings when a watchdog ends the proxy.
     exit: Arc<Notify>,
 }
@@ -302,6 +346,13 @@ impl Service {
                 Some(Serving::start(listener, mcp, None, config.connections))
             }
         };
+        let (stop_broker, stopping) = watch::channel(false);
+        let client = link.as_mut().and_then(|link| link.broker.take());
+        let broker = client.map(|client| {
+            // It is set once, here.
+            let _ = client.shared().context.set(app.context.clone());
+            tokio::spawn(client.run(Arc::new(Proxy::new(app.clone(), face.clone())), stopping))
+        });
         door.open(face);
         let exit = Arc::new(Notify::new());
         let (stop_backfill, stopped) = oneshot::channel();
@@ -324,6 +375,8 @@ impl Service {
             tasks,
             backfill,
             stop_backfill,
+            broker,
+            stop_broker,
             exit,
         };
         service.spawn_tasks(intake, messages, link);
@@ -411,6 +464,12 @@ impl Service {
         let last_proofs = async { while self.proof_tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_PROOFS, last_proofs).await.is_err() {
             tracing::warn!("proofs were left unforwarded: the sink did not answer");
+        }
+        self.stop_broker.send_replace(true);
+        if let Some(broker) = self.broker
+            && tokio::time::timeout(LAST_FRAMES, broker).await.is_err()
+        {
+            tracing::warn!("the broker was left without a goodbye");
         }
         self.tasks.shutdown().await;
     }

@@ -146,6 +146,12 @@ impl Gate {
         }
     }
 
+    /// The request id belongs to a new job: node ids are recycled. spec: broker §7.2
+    pub fn reinstate(&self, request_id: u32) {
+        let mut withdrawn = self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        withdrawn.retain(|id| *id != request_id);
+    }
+
     /// True when the job was withdrawn.
     #[must_use]
     pub fn is_withdrawn(&self, request_id: u32) -> bool {

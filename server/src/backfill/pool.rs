@@ -125,6 +125,11 @@ impl Backfill {
         self.wake();
     }
 
+    /// The request id belongs to a new job.
+    pub fn reinstate(&self, request_id: u32) {
+        self.worker.gate.reinstate(request_id);
+    }
+
     /// For `/status` and the gauges.
     #[must_use]
     pub fn report(&self) -> BackfillReport {

@@ -2,6 +2,7 @@
 //! environment and flags, and [`Config`] is what the proxy runs with. What is unusable or unsafe is
 //! refused here, everything at once, by name and with the way out. [`command`] is `tensorpow config`.
 
+pub mod broker;
 pub mod command;
 mod devnet;
 mod flags;
@@ -34,12 +35,14 @@ use crate::mining::payload::{Dialect, EngineKind, PowForm, PowKey};
 use crate::spool::{Location, Retention, SpoolSettings};
 use crate::workload::WorkloadSettings;
 use crate::zap::AllowList;
+use broker::BrokerLink;
 use layers::{Layers, RouteEntry, Values};
 use node::NodeLink;
 use sections::Settings;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 use value::{ModelRoute, SettingValue as _};
 
@@ -134,6 +137,8 @@ pub struct Config {
     pub solution_cooldown: Option<SolutionCooldown>,
     /// The link to a node, where there is one.
     pub node: Option<NodeLink>,
+    /// The link to a broker, where there is one.
+    pub broker: Option<BrokerLink>,
     /// Limits on requests.
     pub limits: RequestLimits,
     /// Limits on connections.
@@ -240,6 +245,15 @@ impl Config {
             solution_cooldown: SolutionCooldown::new(mining.cooldown),
             node: has_node(&settings, values, mode)
                 .then(|| NodeLink::read(&settings, pin.as_ref(), proof_version, &mut problems)),
+            broker: BrokerLink::read(
+                &settings,
+                mode,
+                values.layer("registry.url") > 0,
+                data_dir.as_deref(),
+                pin.as_ref(),
+                proof_version,
+                &mut problems,
+            ),
             cache: CacheLimits {
                 ttl: settings.proofs.ttl,
                 max_bytes: settings.proofs.max_megabytes.max(1).saturating_mul(1024 * 1024),
@@ -247,7 +261,11 @@ impl Config {
             limits: RequestLimits {
                 body: http.max_body,
                 body_time: http.body_timeout,
-                job_stale_after: mining.stale_after,
+                job_stale_after: if is_broker(&settings) {
+                    Duration::MAX
+                } else {
+                    mining.stale_after
+                },
                 strict_mining: mining.strict,
                 finish_for_proof: settings.engine.finish_for_proof,
                 proofs_enabled: settings.proofs.enabled,

@@ -23,7 +23,6 @@ const NEVER_READ: &[&str] = &[
     "MINING_JOB_TIMEOUT_SEC",
     "MINING_MIN_ITERATIONS",
     "MINING_POLL_INTERVAL",
-    "WORKER_TOOLS_JSON",
 ];
 
 /// Variables of engines, supervisors, images and the node that begin like ours.

@@ -41,13 +41,7 @@ impl NodeLink {
         proof_version: u8,
         problems: &mut Vec<String>,
     ) -> Self {
-        let (node, vdf) = (&settings.node, &settings.vdf);
-        if let Err(error) = VdfSettings::check_discriminant(vdf.discriminant_size) {
-            problems.push(format!("VDF_DISCRIMINANT_SIZE (vdf.discriminant_size): {error}"));
-        }
-        if vdf.checkpoint_size == 0 {
-            problems.push("VDF_CHECKPOINT_SIZE (vdf.checkpoint_size): must be positive".into());
-        }
+        let node = &settings.node;
         let jobs =
             node.jobs.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, node.job_port)));
         let link = NodeSettings {
@@ -59,13 +53,7 @@ impl NodeLink {
                 ..FeedSettings::default()
             },
             results: ResultSettings { endpoint: node.results.clone(), forward: !node.no_forward },
-            vdf: VdfSettings {
-                checkpoint: vdf.checkpoint_size,
-                max_iterations: vdf.max_iterations,
-                update_interval: vdf.update_interval,
-                cores: vdf.cores.clone(),
-                ..VdfSettings::default()
-            },
+            vdf: vdf(settings, problems),
             ..NodeSettings::new(settings.mining.network)
         };
         // Offline there is one model: the pinned one, as it is registered by default. spec: §13.4
@@ -104,7 +92,25 @@ impl NodeLink {
     }
 }
 
-fn registry(settings: &Settings, problems: &mut Vec<String>) -> RestSettings {
+/// The prover of any link.
+pub(super) fn vdf(settings: &Settings, problems: &mut Vec<String>) -> VdfSettings {
+    let vdf = &settings.vdf;
+    if let Err(error) = VdfSettings::check_discriminant(vdf.discriminant_size) {
+        problems.push(format!("VDF_DISCRIMINANT_SIZE (vdf.discriminant_size): {error}"));
+    }
+    if vdf.checkpoint_size == 0 {
+        problems.push("VDF_CHECKPOINT_SIZE (vdf.checkpoint_size): must be positive".into());
+    }
+    VdfSettings {
+        checkpoint: vdf.checkpoint_size,
+        max_iterations: vdf.max_iterations,
+        update_interval: vdf.update_interval,
+        cores: vdf.cores.clone(),
+        ..VdfSettings::default()
+    }
+}
+
+pub(super) fn registry(settings: &Settings, problems: &mut Vec<String>) -> RestSettings {
     let registry = &settings.registry;
     if registry.poll_interval < Duration::from_millis(100) {
         problems.push("MODEL_POLL_INTERVAL (registry.poll_interval): must be at least 0.1".into());
@@ -123,7 +129,7 @@ fn registry(settings: &Settings, problems: &mut Vec<String>) -> RestSettings {
     }
 }
 
-fn active_model(settings: &Settings, problems: &mut Vec<String>) -> ActiveModelSettings {
+pub(super) fn active_model(settings: &Settings, problems: &mut Vec<String>) -> ActiveModelSettings {
     let switch = &settings.switch;
     let place = "BACKEND_CONTROL_API_KEY (switch.control_api_key)";
     let key = bearer(switch.control_api_key.as_ref(), place, problems);

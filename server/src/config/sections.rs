@@ -7,6 +7,7 @@ use super::workload_sections::{
     AutoscaleSection, BreakerSection, EconomicsSection, PrioritySection, PromptsSection,
     SloSection, WatchdogSection,
 };
+use crate::broker::settings::BrokerUrl;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
@@ -289,13 +290,13 @@ sections! {
 
     /// The broker link.
     BrokerSection "broker" {
-        /// WebSocket URL of the broker
-        url: String = "ws://localhost:8003/v1/ws" [BROKER_WS_URL];
+        /// WebSocket URL of the broker, as the provider's dashboard shows it
+        url: BrokerUrl = "ws://localhost:8003/v1/ws" [BROKER_WS_URL] --broker;
         /// The provider's token
         jwt: Option<Secret> = "" [PROVIDER_JWT_TOKEN];
         /// The worker's own token
         worker_token: Option<Secret> = "" [X_WORKER_TOKEN];
-        /// Name of this worker; empty lets the broker choose
+        /// Name of this worker, at most 64 characters; empty makes a new one at each start
         worker_id: String = "" [WORKER_ID];
         /// Concurrent jobs to advertise
         capacity: u32 = "4" [WORKER_CAPACITY];
@@ -313,14 +314,18 @@ sections! {
         max_output_tokens: u32 = "8192" [MAX_OUTPUT_TOKENS];
         /// Secret of the broker's challenge
         challenge_secret: Option<Secret> = "" [CHALLENGE_SECRET];
-        /// Advertised modes
+        /// Accepted for old environment files: this worker takes plaintext jobs and refuses confidential ones
         supported_modes: Vec<String> = "plaintext,confidential" [WORKER_SUPPORTED_MODES];
-        /// Networks to mine for; an empty list gets no mining work
+        /// Networks to advertise, separated by commas; by default the one of `mining.network`
         networks: Vec<String> = "" [MINING_NETWORKS];
         /// Mining jobs at a time
         max_parallel: u32 = "1" [MINING_MAX_PARALLEL];
         /// Limit on sending a heartbeat
         heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
+        /// Limit on one inference job
+        job_timeout: Duration = "300" [TENSORPOW_BROKER_JOB_TIMEOUT];
+        /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
+        tools: String = "" [WORKER_TOOLS_JSON];
     }
 }
 

@@ -2,6 +2,7 @@
 //! be read is answered with what would be right, never with the value of a secret.
 
 use crate::backfill::prompt::LengthShape;
+use crate::broker::settings::BrokerUrl;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
@@ -172,6 +173,7 @@ parsed! {
     IpNetwork: "an address or a range such as 10.0.0.0/8",
     Endpoint: "tcp://host:port",
     ModelId: "name@commit",
+    BrokerUrl: "ws://host[:port]/path or wss://host[:port]/path",
     ServiceUrl: "http://host[:port][/path]",
 }
 

@@ -4,8 +4,10 @@
 //! block: [`vdf`].
 //!
 //! A proxy in the same process reaches it through [`link`]; one in another process, which believes
-//! it talks to a node, through [`node`] and [`registry`].
+//! it talks to a node, through [`node`] and [`registry`]; a worker of a compute broker through
+//! [`broker`].
 
+pub mod broker;
 pub mod chain;
 pub mod check;
 pub mod ledger;

@@ -121,6 +121,23 @@ pub trait ProofSink: Send + Sync {
         matches!(tier, Tier::Solution | Tier::Share)
     }
 
+    /// Whether shares that wait go before solutions that wait, for a sink where a solution ends the
+    /// work its shares belong to.
+    fn shares_first(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody is there to take a proof that arrived then; `None` for one of an earlier
+    /// run. What nobody takes waits.
+    fn is_ready_for(&self, _received: Option<SystemTime>) -> bool {
+        true
+    }
+
+    /// Completes when [`Self::is_ready_for`] may have another answer.
+    async fn readiness_changed(&self) {
+        std::future::pending::<()>().await;
+    }
+
     /// Hands over one solution or share and waits for what became of it.
     async fn submit(&self, proof: &ReceivedProof, attempt: Attempt) -> Verdict;
 }

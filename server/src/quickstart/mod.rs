@@ -4,11 +4,13 @@
 //! left running unless that was asked for.
 
 mod another_miner;
+mod broker;
 mod child;
 mod client;
 mod stage;
 
 use crate::config::ConfigError;
+use crate::devnet::broker::{BrokerError, DevBroker};
 use crate::devnet::vdf::DEFAULT_TICKS;
 use crate::http::App;
 use crate::http::engine::Health;
@@ -80,6 +82,9 @@ pub struct QuickstartArgs {
     /// Seconds to wait for the engine to load, and then for the first share
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub patience: u64,
+    /// Put a development broker in between: the prompt is its job, and it credits what is found
+    #[arg(long)]
+    pub broker: bool,
     /// Keep everything running afterwards, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
@@ -124,6 +129,15 @@ pub enum QuickstartError {
     /// The request was served, but not mined.
     #[error("the proxy did not mine the request: {0}")]
     NotMined(String),
+    /// The worker does not come to its broker.
+    #[error("the worker was not registered with its broker after {0} s")]
+    NotRegistered(u64),
+    /// A job of the broker failed.
+    #[error("the broker's job failed: {0}")]
+    Job(String),
+    /// The broker did not start.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// The chain refused a proof.
     #[error("the development chain refused the proof: {0}")]
     Refused(String),
@@ -162,6 +176,7 @@ pub async fn run(
         address: stage.service.address(),
         against: stage.against,
         model: stage.model,
+        broker: stage.broker,
         shown: AtomicBool::new(false),
         args,
     };
@@ -198,6 +213,8 @@ struct Scene {
     address: SocketAddr,
     model: ModelId,
     against: Against,
+    /// Who gives out the work, with `--broker`.
+    broker: Option<DevBroker>,
     /// The proof has been shown and holds.
     shown: AtomicBool,
 }
@@ -212,8 +229,13 @@ impl Scene {
         let story = async {
             self.wait_for_engine().await?;
             self.wait_for_vdf().await?;
-            let reply_tokens = self.chat().await?;
-            let judged = self.first_share(reply_tokens, &mut judgements).await?;
+            let judged = match &self.broker {
+                Some(broker) => self.work_for(broker.books(), &mut judgements).await?,
+                None => {
+                    let reply_tokens = self.chat().await?;
+                    self.first_share(reply_tokens, &mut judgements).await?
+                }
+            };
             self.show(&judged)?;
             self.shown.store(true, Ordering::Relaxed);
             self.say_goodbye();
@@ -336,11 +358,12 @@ impl Scene {
         let message = &judged.proof.message;
         let response = MiningResponseRef::read(message).map_err(|_| QuickstartError::BadProof)?;
         let report = report::of_proof(&response, &self.against);
-        println!(
-            "\nThe proof of it ({} bytes), judged by the chain: {}\n",
-            message.len(),
-            judged.verdict
-        );
+        let verdict = match &judged.verdict {
+            // It never says so to a worker; its ledger does.
+            Verdict::Sent => "accepted by the broker".to_owned(),
+            verdict => format!("judged by the chain: {verdict}"),
+        };
+        println!("\nThe proof of it ({} bytes), {verdict}\n", message.len());
         println!("{report}");
         let other = another_miner::verdict().map_err(QuickstartError::AnotherMiner)?;
         println!("\nA proof of another miner, by the same rules: {other}");
@@ -354,8 +377,9 @@ impl Scene {
                 "\nEverything keeps running. Ask more:\n\n  curl -N http://{address}/v1/chat/completions -H 'Content-Type: application/json' \\\n    -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'\n  curl http://{address}/v1/proof/keys\n  curl http://{address}/status\n\nCtrl-C stops it."
             );
         } else {
+            let mode = if self.broker.is_some() { "MODE=broker " } else { "" };
             println!(
-                "\nTo keep it running and send your own requests, add --keep (make run ARGS=--keep); Ctrl-C stops it then."
+                "\nTo keep it running and send your own requests, add --keep (make run {mode}ARGS=--keep); Ctrl-C stops it then."
             );
         }
     }

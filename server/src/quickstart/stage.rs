@@ -2,16 +2,18 @@
 //! process, the engine as its child, everything on free ports.
 
 use super::child::{EngineCommand, EngineProcess};
-use super::{QuickstartArgs, QuickstartError};
+use super::{QuickstartArgs, QuickstartError, broker};
 use crate::config::layers::Layers;
 use crate::config::{Config, ConfigError, DevnetArgs, ShareTarget};
+use crate::devnet::broker::{Books, BrokerSettings, DevBroker};
+use crate::devnet::chain::ChainSettings;
 use crate::mining::model::ModelId;
 use crate::report::Against;
 use crate::service::{Link, Service};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use tensorpow_core::target::{CompactTarget, Normalizer, Target, share_target};
 
@@ -23,6 +25,8 @@ const BLOCK_BITS: CompactTarget = CompactTarget::from_bits(0x203f_ffff);
 pub(super) struct Stage {
     pub(super) service: Service,
     pub(super) engine: EngineProcess,
+    /// Who gives out the work, with `--broker`.
+    pub(super) broker: Option<DevBroker>,
     /// The model as the chain has registered it.
     pub(super) model: ModelId,
     /// What its proofs are held against.
@@ -45,7 +49,7 @@ impl Stage {
         let settings = DevnetArgs {
             model: Some(model.clone()),
             difficulty: 1_000_000,
-            block_bits: BLOCK_BITS,
+            block_bits: if args.broker { broker::BLOCK_BITS } else { BLOCK_BITS },
             share_target: ShareTarget(Some(Target::MAX)),
             proof_version: args.proof_version,
             interval: 10.0,
@@ -62,11 +66,24 @@ impl Stage {
             .ok(),
             v3_active: args.proof_version >= 3,
         };
-        let (link, chain) = Link::to_devnet(settings);
-        let config = proxy_config(args, engine_port)?;
-        let service = Service::start(config, Some(link)).await?;
-        println!("Chain      embedded development chain, tip {}", chain.tip().hash.display());
-        println!("           (each block needs a VDF proof of {} squarings)", args.vdf_ticks);
+        let (service, broker) = match args.broker {
+            true => {
+                let (service, broker) = behind_broker(args, settings, engine_port).await?;
+                (service, Some(broker))
+            }
+            false => {
+                let (link, chain) = Link::to_devnet(settings);
+                let config = proxy_config(args, engine_port, Vec::new())?;
+                let service = Service::start(config, Some(link)).await?;
+                let tip = chain.tip().hash;
+                println!("Chain      embedded development chain, tip {}", tip.display());
+                println!(
+                    "           (each block needs a VDF proof of {} squarings)",
+                    args.vdf_ticks
+                );
+                (service, None)
+            }
+        };
         println!("Proxy      http://{}/v1", service.address());
         println!("Collector  {}", service.collector().endpoint());
         let engine = EngineProcess::spawn(&EngineCommand {
@@ -79,14 +96,49 @@ impl Stage {
             admission: args.proof_version >= 3,
         })?;
         println!("Engine     {} on port {engine_port}", args.llama_server.display());
-        Ok(Self { service, engine, model, against })
+        Ok(Self { service, engine, broker, model, against })
     }
 }
 
+/// The proxy as a worker of a development broker, which is started as well. They know each other by
+/// a URL and a token.
+async fn behind_broker(
+    args: &QuickstartArgs,
+    settings: ChainSettings,
+    engine_port: u16,
+) -> Result<(Service, DevBroker), QuickstartError> {
+    let books = Books::new(settings, BrokerSettings::default())?;
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let broker = DevBroker::open(books.clone(), anywhere, Some(anywhere)).await?;
+    println!("Broker     {}, a development broker", broker.url());
+    if let Some(http) = broker.http() {
+        println!("           (its ledger: http://{http}/ledger)");
+    }
+    let config = proxy_config(
+        args,
+        engine_port,
+        vec![
+            ("mining.worker_mode", "broker".to_owned()),
+            ("broker.url", broker.url()),
+            ("broker.jwt", books.provider_token("quickstart")),
+            ("mining.proof_version", args.proof_version.to_string()),
+            // One proof for each block, and no core that runs hot for a chain without value.
+            ("vdf.checkpoint_size", args.vdf_ticks.to_string()),
+            ("vdf.max_iterations", args.vdf_ticks.to_string()),
+        ],
+    )?;
+    let link = config.broker.clone().map(|link| link.open());
+    Ok((Service::start(config, link).await?, broker))
+}
+
 /// The proxy's settings: these alone, whatever the environment says.
-fn proxy_config(args: &QuickstartArgs, engine_port: u16) -> Result<Config, ConfigError> {
+fn proxy_config(
+    args: &QuickstartArgs,
+    engine_port: u16,
+    more: Vec<(&str, String)>,
+) -> Result<Config, ConfigError> {
     let set = |key: &str, value: String| (key.to_owned(), value);
-    let flags = vec![
+    let mut flags = vec![
         set("http.listen", args.listen.to_string()),
         set("engine.url", format!("http://127.0.0.1:{engine_port}")),
         set("engine.kind", "llama.cpp".to_owned()),
@@ -96,6 +148,7 @@ fn proxy_config(args: &QuickstartArgs, engine_port: u16) -> Result<Config, Confi
         // One prompt is shown; nothing else should run.
         set("backfill.min_active", "0".to_owned()),
     ];
+    flags.extend(more.into_iter().map(|(key, value)| set(key, value)));
     Config::load(&Layers { flags, ..Layers::default() })
 }
 

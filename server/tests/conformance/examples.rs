@@ -8,17 +8,19 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The file every place is searched for, plain or gzipped.
-pub const FILE: &str = "proxy-examples.json";
+/// The files every place is searched for, plain or gzipped.
+pub const FILES: [&str; 2] = ["proxy-examples.json", "frames.json"];
 
-/// Every example file of `TENSORPOW_VECTORS`, by default the project's own, with its place.
-pub fn all(report: &mut Report) -> Vec<(PathBuf, Value)> {
+/// Every example file of `TENSORPOW_VECTORS`, by default the project's own, with its place and name.
+pub fn all(report: &mut Report) -> Vec<(PathBuf, &'static str, Value)> {
     let mut found = Vec::new();
     for place in places() {
-        match load(&place) {
-            Ok(Some(examples)) => found.push((place, examples)),
-            Ok(None) => {}
-            Err(why) => report.broken(&place, FILE, &why),
+        for file in FILES {
+            match load(&place, file) {
+                Ok(Some(examples)) => found.push((place.clone(), file, examples)),
+                Ok(None) => {}
+                Err(why) => report.broken(&place, file, &why),
+            }
         }
     }
     if found.is_empty() {
@@ -37,13 +39,15 @@ fn places() -> Vec<PathBuf> {
 }
 
 /// The examples of one place; `None` when it has none (other runners' folders may be listed too).
-fn load(place: &Path) -> Result<Option<Value>, String> {
+fn load(place: &Path, file: &str) -> Result<Option<Value>, String> {
     let beside = place.parent().unwrap_or(place).join("spec");
     let folders = [place.to_path_buf(), place.join("spec"), beside];
-    let mut candidates = vec![place.to_path_buf()];
+    let packed = format!("{file}.gz");
+    let named = place.file_name().is_some_and(|name| name == file || *name == *packed);
+    let mut candidates: Vec<_> = named.then(|| place.to_path_buf()).into_iter().collect();
     for folder in folders {
-        candidates.push(folder.join(FILE));
-        candidates.push(folder.join(format!("{FILE}.gz")));
+        candidates.push(folder.join(file));
+        candidates.push(folder.join(&packed));
     }
     let Some(path) = candidates.into_iter().find(|path| path.is_file()) else { return Ok(None) };
     let raw = std::fs::read(&path).map_err(|error| error.to_string())?;

@@ -1,10 +1,11 @@
-//! Conformance: runs the groups of `proxy-examples.json` (recordings of the reference proxy) against
-//! this one and prints how many cases ran per group. Where the specification replaces what the
-//! reference does, the replacement stands in one table, [`overrides`].
+//! Conformance: runs the groups of `proxy-examples.json` (recordings of the reference proxy) and of
+//! `frames.json` (recordings of the reference's broker worker) against this one and prints how many
+//! cases ran per group. Where the specification replaces what the reference does, the replacement
+//! stands in one table for each file, [`overrides`] and [`frames::overrides`].
 //!
-//! The file is looked for in every entry of `TENSORPOW_VECTORS` (separated like `PATH`): in the
+//! The files are looked for in every entry of `TENSORPOW_VECTORS` (separated like `PATH`): in the
 //! folder itself, in a `spec` folder beside or under it, or the entry is the file. By default the
-//! project's own copy is run. A group nobody knows fails loudly.
+//! project's own copies are run. A group nobody knows fails loudly.
 
 // Without the libtest harness Clippy does not see that these files are tests.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
@@ -14,6 +15,7 @@ mod collector;
 mod engine;
 mod environment;
 mod examples;
+mod frames;
 mod http;
 mod injection;
 mod json;
@@ -66,14 +68,18 @@ const INFORMATIVE: &[(&str, &str)] =
 
 fn main() -> ExitCode {
     let mut report = Report::default();
-    for (place, examples) in examples::all(&mut report) {
-        report.file(&place, examples::FILE);
+    for (place, file, examples) in examples::all(&mut report) {
+        report.file(&place, file);
+        let (groups, skipped, others) = match file {
+            "frames.json" => (frames::GROUPS, frames::SKIPPED, frames::NO_GROUPS),
+            _ => (GROUPS, INFORMATIVE, NO_GROUPS),
+        };
         for (name, cases) in examples.as_object().expect("the file holds an object") {
-            if let Some((name, runner)) = GROUPS.iter().find(|(known, _)| known == name) {
+            if let Some((name, runner)) = groups.iter().find(|(known, _)| known == name) {
                 report.group(name, |group| runner(&examples, cases, group));
-            } else if let Some((name, why)) = INFORMATIVE.iter().find(|(known, _)| known == name) {
+            } else if let Some((name, why)) = skipped.iter().find(|(known, _)| known == name) {
                 report.skipped(name, why);
-            } else if !NO_GROUPS.contains(&name.as_str()) {
+            } else if !others.contains(&name.as_str()) {
                 report.unknown(name);
             }
         }

@@ -7,6 +7,7 @@
 
 mod abandoned;
 mod active_model;
+mod broker;
 mod chain;
 mod collector;
 mod dashboard;

@@ -28,8 +28,9 @@ fn main() -> ExitCode {
     {
         return engine::run(&arguments);
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("a reply and its proof are shown and nothing is left", shows_reply_and_proof),
+        ("with --broker the prompt is a job and the broker credits", works_for_a_broker),
         ("a short reply is followed by a filled window", fills_a_window),
         ("an engine that dies is reported with its log", reports_a_dead_engine),
         ("an engine that does not mine is reported", reports_an_unpatched_engine),
@@ -137,6 +138,27 @@ fn shows_reply_and_proof() {
     }
     let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(b"weights"));
     assert!(out.contains(&format!("org/tiny@{}", &digest[..40])), "{out}");
+}
+
+fn works_for_a_broker() {
+    let (status, out, err) = Run::start("alternate", &["--broker"]).finish();
+    assert!(status.success(), "{out}\n{err}");
+    for part in [
+        "Broker     ws://127.0.0.1:",
+        "It is a window.",
+        "Completion chatcmpl-fake, a job of the broker",
+        "Filling a window (1 of 12 at most)",
+        "  share ",
+        "  solution ",
+        " accepted",
+        "the worker showed its proof",
+        "accepted by the broker",
+        "64 squarings verified",
+        "every check passed",
+    ] {
+        assert!(out.contains(part), "{part:?} in:\n{out}\n{err}");
+    }
+    assert!(!out.contains("Filling a window (2 of"), "{out}");
 }
 
 fn fills_a_window() {

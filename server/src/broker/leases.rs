@@ -1,0 +1,213 @@
+//! The book of leases: which request ids are being mined for which job, which were closed for good,
+//! and which template is the newest. It outlives a connection, as leases do. spec: broker §7.2–§7.4
+
+use super::frames::MineCancel;
+use super::outgoing::WorkUnit;
+use crate::mining::job::Job;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tensorpow_core::units::BlockHash;
+use tokio::sync::Notify;
+
+/// Request ids that were closed for good and are remembered. spec: §7.3
+const TOMBSTONES: usize = 512;
+/// An older lease is forgotten. spec: §7.4
+pub const LEASE_AGE: Duration = Duration::from_secs(900);
+
+/// The model a lease is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasedModel {
+    /// Its name, trimmed.
+    pub name: String,
+    /// Its commit, trimmed.
+    pub commit: String,
+}
+
+/// One template a broker has handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What every frame about it repeats.
+    pub unit: WorkUnit,
+    /// Whose difficulty scales the share target.
+    pub model: LeasedModel,
+    /// The template itself.
+    pub job: Job,
+}
+
+/// Why there is nothing to send a proof for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoLease {
+    /// The broker has closed it.
+    #[error("the broker has cancelled the lease of request {0}")]
+    Cancelled(u32),
+    /// It was never there, is too old, or a result has closed it.
+    #[error("there is no lease of request {0}: a result has closed it, or it is too old")]
+    Unknown(u32),
+    /// The chain has moved on.
+    #[error("the lease of request {0} is on a parent that is no longer the tip")]
+    StaleParent(u32),
+}
+
+impl NoLease {
+    /// The reason's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Cancelled(_) => "lease_cancelled",
+            Self::Unknown(_) => "no_lease",
+            Self::StaleParent(_) => crate::outbox::STALE_PARENT,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    open: BTreeMap<u32, (Lease, Instant)>,
+    tombstones: VecDeque<u64>,
+    /// Request id and parent of the newest template.
+    anchor: Option<(u32, BlockHash)>,
+}
+
+/// The book.
+#[derive(Debug, Default)]
+pub struct Leases {
+    book: Mutex<Book>,
+    /// Rings when the open leases are others.
+    changed: Notify,
+}
+
+impl Leases {
+    /// No call leaves the book half-written, so a poisoned lock guards a usable one.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a lease and makes its template the newest. An older lease of the same id and its
+    /// tombstone are forgotten: node ids are recycled. spec: §7.2 step 6
+    pub fn open(&self, lease: Lease) {
+        let (request_id, parent) = (lease.job.request_id, lease.job.parent());
+        let mut book = self.book();
+        book.tombstones.retain(|id| *id != u64::from(request_id));
+        book.open.insert(request_id, (lease, Instant::now()));
+        book.anchor = Some((request_id, parent));
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    /// Enters the leases of an earlier run with their ages, the newest last. Which template is the
+    /// newest only a broker says.
+    pub fn restore(&self, leases: Vec<(Lease, Duration)>) {
+        let mut book = self.book();
+        for (lease, age) in leases.into_iter().filter(|(_, age)| *age <= LEASE_AGE) {
+            // A machine that has run for less than the age forgets a little later.
+            let opened = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+            book.open.entry(lease.job.request_id).or_insert((lease, opened));
+        }
+    }
+
+    /// Open leases with their ages.
+    #[must_use]
+    pub fn open_leases(&self) -> Vec<(Lease, Duration)> {
+        let book = self.book();
+        book.open.values().map(|(lease, opened)| (lease.clone(), opened.elapsed())).collect()
+    }
+
+    /// Waits until the open leases are others. For one at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Closes a lease for good; the request id that is closed, `None` where nothing changes: a soft
+    /// reason, a job that does not hold the id any more, no id. spec: §7.3
+    pub fn cancel(&self, cancel: &MineCancel) -> Option<u64> {
+        let mut book = self.book();
+        let of_job = |job: &String| {
+            let found = book.open.iter().find(|(_, (lease, _))| lease.unit.job_id == *job);
+            found.map(|(id, _)| u64::from(*id))
+        };
+        let request_id = cancel.work_unit_id.or_else(|| cancel.job_id.as_ref().and_then(of_job))?;
+        let key = u32::try_from(request_id).ok();
+        let holder = key.and_then(|key| book.open.get(&key)).map(|(lease, _)| &lease.unit.job_id);
+        if let (Some(holder), Some(job)) = (holder, &cancel.job_id)
+            && holder != job
+        {
+            return None;
+        }
+        if !cancel.is_hard() {
+            return None;
+        }
+        if key.is_some_and(|key| book.open.remove(&key).is_some()) {
+            self.changed.notify_one();
+        }
+        if !book.tombstones.contains(&request_id) {
+            book.tombstones.push_back(request_id);
+        }
+        while book.tombstones.len() > TOMBSTONES {
+            book.tombstones.pop_front();
+        }
+        Some(request_id)
+    }
+
+    /// The open lease of a request id. A lease on another parent than the newest template's has
+    /// nothing to be sent for any more. spec: §7.5 steps 7, 9
+    ///
+    /// # Errors
+    /// [`NoLease`].
+    pub fn find(&self, request_id: u32) -> Result<Lease, NoLease> {
+        let book = self.book();
+        if book.tombstones.contains(&u64::from(request_id)) {
+            return Err(NoLease::Cancelled(request_id));
+        }
+        let (lease, _) = book.open.get(&request_id).ok_or(NoLease::Unknown(request_id))?;
+        match book.anchor {
+            Some((_, parent)) if parent != lease.job.parent() => {
+                Err(NoLease::StaleParent(request_id))
+            }
+            _ => Ok(lease.clone()),
+        }
+    }
+
+    /// A result was sent: the lease is closed, unless the id belongs to another job by now.
+    /// spec: §7.6
+    pub fn close(&self, request_id: u32, job_id: &str) {
+        let mut book = self.book();
+        if book.open.get(&request_id).is_some_and(|(lease, _)| lease.unit.job_id == job_id) {
+            book.open.remove(&request_id);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets a lease that has nothing to be sent for. spec: §7.5 step 9
+    pub fn forget(&self, request_id: u32) {
+        self.book().open.remove(&request_id);
+        self.changed.notify_one();
+    }
+
+    /// Forgets what is older than [`LEASE_AGE`]. spec: §7.4
+    pub fn purge(&self, now: Instant) {
+        let old = |opened: &Instant| now.saturating_duration_since(*opened) > LEASE_AGE;
+        self.book().open.retain(|_, (_, opened)| !old(opened));
+    }
+
+    /// Open leases: request id and job.
+    #[must_use]
+    pub fn tracked(&self) -> Vec<(u32, String)> {
+        let book = self.book();
+        book.open.iter().map(|(id, (lease, _))| (*id, lease.unit.job_id.clone())).collect()
+    }
+
+    /// Closed request ids, the oldest first.
+    #[must_use]
+    pub fn tombstones(&self) -> Vec<u64> {
+        self.book().tombstones.iter().copied().collect()
+    }
+
+    /// Request id of the newest template.
+    #[must_use]
+    pub fn newest(&self) -> Option<u32> {
+        self.book().anchor.map(|(request_id, _)| request_id)
+    }
+}

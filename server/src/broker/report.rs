@@ -1,0 +1,112 @@
+//! What a broker link says about itself, under `/status` and as metrics.
+
+use super::shared::Shared;
+use crate::exposition::{counter, gauge};
+use crate::mining::prover::{VdfCounters, VdfSettings};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tensorpow_core::vdf::DISCRIMINANT_BITS;
+
+/// Reads the counts of a link when somebody asks.
+#[derive(Debug, Clone)]
+pub struct BrokerReport {
+    shared: Arc<Shared>,
+    vdf: Arc<VdfCounters>,
+    vdf_settings: VdfSettings,
+}
+
+impl BrokerReport {
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        vdf: Arc<VdfCounters>,
+        vdf_settings: VdfSettings,
+    ) -> Self {
+        Self { shared, vdf, vdf_settings }
+    }
+
+    /// `chain` of `/status`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let Shared { settings, counters, leases, uplink, .. } = &*self.shared;
+        let leased: serde_json::Map<String, Value> =
+            leases.tracked().into_iter().map(|(id, job)| (id.to_string(), job.into())).collect();
+        let progress = self.vdf.progress();
+        json!({
+            "name": settings.network.as_str(),
+            "broker": {
+                "url": settings.url.to_string(),
+                "worker_id": settings.worker_id,
+                "registered": uplink.is_registered(),
+                "trouble": self.shared.trouble(),
+                "confidential": false,
+                "attempts": read(&counters.attempts),
+                "registrations": read(&counters.registrations),
+                "leases": leased,
+                "leases_taken": read(&counters.leases),
+                "leases_refused": read(&counters.refused),
+                "cancels": read(&counters.cancels),
+                "shares": read(&counters.shares),
+                "results": read(&counters.results),
+                "registries": read(&counters.registries),
+                "jobs": read(&counters.jobs),
+                "jobs_failed": read(&counters.failed_jobs),
+                "ignored": read(&counters.ignored),
+            },
+            "vdf": {
+                "available": true,
+                "running": self.vdf.is_running(),
+                "has_prover": self.vdf.is_running(),
+                "discriminant_size": DISCRIMINANT_BITS,
+                "checkpoint_size": self.vdf_settings.checkpoint,
+                "max_iterations": self.vdf_settings.max_iterations,
+                "squarings": progress.ticks,
+                "proofs": progress.proofs,
+                "faults": progress.faults,
+            },
+        })
+    }
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl Collector for BrokerReport {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Shared { counters, leases, uplink, .. } = &*self.shared;
+        let registered = i64::from(uplink.is_registered());
+        gauge(&mut out, "broker_registered", "1 while a broker has registered us", registered)?;
+        let open = i64::try_from(leases.tracked().len()).unwrap_or(i64::MAX);
+        gauge(&mut out, "broker_leases_open", "Mining leases that are open", open)?;
+        let troubled = i64::from(self.shared.trouble().is_some());
+        gauge(&mut out, "broker_trouble", "1 while something keeps mining work away", troubled)?;
+        for (name, help, value) in [
+            ("broker_attempts", "Attempts to connect to the broker", &counters.attempts),
+            ("broker_registrations", "Registrations accepted", &counters.registrations),
+            ("broker_leases", "Mining leases taken", &counters.leases),
+            ("broker_leases_refused", "Mining leases refused", &counters.refused),
+            ("broker_cancels", "Mining leases closed by the broker", &counters.cancels),
+            ("broker_shares", "Shares delivered", &counters.shares),
+            ("broker_results", "Block-level results delivered", &counters.results),
+            ("broker_registries", "Registry lists received", &counters.registries),
+            ("broker_jobs", "Inference jobs taken", &counters.jobs),
+            ("broker_jobs_failed", "Inference jobs that failed", &counters.failed_jobs),
+            ("broker_ignored", "Messages that were no frames", &counters.ignored),
+        ] {
+            counter(&mut out, name, help, read(value))?;
+        }
+        let progress = self.vdf.progress();
+        let squarings = i64::try_from(progress.ticks).unwrap_or(i64::MAX);
+        gauge(&mut out, "vdf_squarings", "Squarings for the current block", squarings)?;
+        counter(&mut out, "vdf_proofs", "VDF proofs made", progress.proofs)?;
+        counter(
+            &mut out,
+            "vdf_faults",
+            "VDF proofs that failed their own check: a sign of faulty hardware",
+            progress.faults,
+        )
+    }
+}

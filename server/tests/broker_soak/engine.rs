@@ -1,0 +1,103 @@
+//! An engine that mines one window with every answer, and keeps the book of what it made.
+
+use crate::miner::mine;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+/// A window.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    /// Its final digest, in hex.
+    pub(crate) hash: String,
+    pub(crate) is_solution: bool,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    made: Mutex<Vec<Made>>,
+    number: AtomicU64,
+    pushes: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    pub(crate) url: String,
+    book: Arc<Book>,
+}
+
+impl Engine {
+    pub(crate) async fn start() -> Self {
+        let book = Arc::new(Book::default());
+        let router = Router::new().fallback(answer).with_state(book.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, book }
+    }
+
+    /// Where windows go.
+    pub(crate) fn push_to(&self, collector: &str) {
+        let (sender, messages) = mpsc::channel::<Vec<u8>>();
+        let collector = collector.to_owned();
+        std::thread::spawn(move || {
+            let socket = zmq::Context::new().socket(zmq::PUSH).unwrap();
+            socket.set_linger(1000).unwrap();
+            socket.connect(&collector).unwrap();
+            for message in messages {
+                socket.send(message, 0).unwrap();
+            }
+        });
+        *self.book.pushes.lock().unwrap() = Some(sender);
+    }
+
+    /// Every window so far.
+    pub(crate) fn made(&self) -> Vec<Made> {
+        self.book.made.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
+    match request.uri().path() {
+        "/health" => return "ok".into_response(),
+        "/v1/models" => {
+            let models = json!({"object":"list","data":[{"id":"org/tiny","max_model_len":8192}]});
+            return axum::Json(models).into_response();
+        }
+        path if !path.ends_with("/completions") => {
+            return (axum::http::StatusCode::NOT_FOUND, "{}").into_response();
+        }
+        _ => {}
+    }
+    let chat = request.uri().path().contains("chat");
+    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let number = book.number.fetch_add(1, Ordering::Relaxed);
+    let id = format!("cmpl-{number}");
+    let pow = body["extra_sampling_params"]["pow"].clone();
+    if pow.is_object() {
+        let (book, id) = (book.clone(), id.clone());
+        let mined = tokio::task::spawn_blocking(move || mine(&pow, &id, number)).await.unwrap();
+        let made =
+            Made { hash: hex::encode(&mined.proof.hash), is_solution: mined.proof.is_solution };
+        book.made.lock().unwrap().push(made);
+        let pushes = book.pushes.lock().unwrap();
+        pushes.as_ref().expect("the collector is known").send(mined.message()).unwrap();
+    }
+    if body["stream"] == true && chat {
+        let piece = |text: &str| {
+            let event = json!({"id":id,"choices":[{"index":0,"delta":{"content":text}}]});
+            format!("data: {event}\n\n")
+        };
+        let events = format!("{}{}data: [DONE]\n\n", piece("A window"), piece(" was made."));
+        return ([(header::CONTENT_TYPE, "text/event-stream")], events).into_response();
+    }
+    axum::Json(json!({"id":id,"choices":[{"index":0,"text":"made"}],
+        "usage":{"prompt_tokens":5,"completion_tokens":256}}))
+    .into_response()
+}
