@@ -92,7 +92,9 @@ async fn answer(State(engine): State<Arc<Engine>>, request: Request) -> Response
         return (events, mines, stream_of(id, window)).into_response();
     }
     tokio::time::sleep(PACE * u32::try_from(PIECES).unwrap()).await;
-    window.map(Window::mine);
+    if let Some(window) = window {
+        window.mine();
+    }
     let usage = json!({ "prompt_tokens": 5, "completion_tokens": 256 });
     (mines, axum::Json(json!({ "id": id, "choices": [], "usage": usage }))).into_response()
 }
@@ -137,8 +139,10 @@ fn stream_of(id: String, window: Option<Window>) -> Body {
     Body::from_stream(stream::unfold((pieces, window), |(mut pieces, mut window)| async move {
         tokio::time::sleep(PACE).await;
         let piece = pieces.next();
-        if piece.is_none() {
-            window.take().map(Window::mine);
+        if piece.is_none()
+            && let Some(window) = window.take()
+        {
+            window.mine();
         }
         Some((Ok::<_, std::io::Error>(Bytes::from(piece?)), (pieces, window)))
     }))
