@@ -76,6 +76,10 @@ impl<'a> JsonObject<'a> {
     /// # Errors
     /// [`BodyError`] when the bytes are not JSON or not an object.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
+        // What begins like an object is read once; anything else is read to say what it is.
+        if bytes.trim_ascii_start().first() == Some(&b'{') {
+            return serde_json::from_slice(bytes).map(Self::of).map_err(BodyError::Json);
+        }
         let whole: &RawValue = serde_json::from_slice(bytes).map_err(BodyError::Json)?;
         Self::parse_text(whole.get())
     }
@@ -85,11 +89,13 @@ impl<'a> JsonObject<'a> {
             Kind::Object => {}
             other => return Err(BodyError::NotAnObject(other.described())),
         }
-        let members: IndexMap<String, &'a RawValue> =
-            serde_json::from_str(text).map_err(BodyError::Json)?;
+        serde_json::from_str(text).map(Self::of).map_err(BodyError::Json)
+    }
+
+    fn of(members: IndexMap<String, &'a RawValue>) -> Self {
         let members =
             members.into_iter().map(|(name, value)| (name, Cow::Borrowed(value.get()))).collect();
-        Ok(Self { members })
+        Self { members }
     }
 
     /// The text of a member; `null` counts as absent.

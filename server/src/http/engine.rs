@@ -6,7 +6,7 @@ use super::connect::TimedConnector;
 use super::errors::ApiError;
 use super::headers::X_REQUEST_ID;
 use super::presence::Presence;
-use crate::breaker::{Attempt, Breaker, BreakerOpen, BreakerSettings};
+use crate::breaker::{Attempt, Breaker, BreakerOpen, BreakerSettings, BreakerState};
 use crate::mining::payload::Dialect;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -373,7 +373,8 @@ impl Engine {
             if self.health() != found {
                 tracing::info!(engine = %self.url, "engine is {}", found.as_str());
             }
-            if self.presence.is_return(found) {
+            let breaker_is_open = self.breaker.state() != BreakerState::Closed;
+            if self.presence.is_return(found, breaker_is_open) {
                 // It has come back by itself: nobody has to be refused to find that out.
                 self.breaker.restarted();
             }

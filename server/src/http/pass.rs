@@ -35,8 +35,11 @@ pub async fn embeddings(parts: Parts, request: Request) -> Result<Response<Body>
     let (State(app), Extension(id), Extension(caller)) = parts;
     let (head, body) = request.into_parts();
     let body = read_body(&app, body).await?;
-    // What is no object names no model; the engine judges it.
-    let model = JsonObject::parse(&body).ok().and_then(|object| object.string("model"));
+    // What is no object names no model; the engine judges it. One engine gets everything.
+    let model = match app.engines.are_several() {
+        true => JsonObject::parse(&body).ok().and_then(|object| object.string("model")),
+        false => None,
+    };
     let engine = app.engines.for_model(model.as_deref());
     let path = PathAndQuery::from_static("/v1/embeddings");
     let headers = engine_headers(&app, engine, &head.headers, &id, &caller);

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 /// An engine that broke off its answers and is up when it is asked was restarted. Believed once in so
 /// long: one that breaks off again and again is the breaker's business.
-const BELIEVED_EVERY: Duration = Duration::from_secs(10);
+const BELIEVED_EVERY: Duration = Duration::from_secs(3);
 
 /// An engine's presence. The probe says what is; requests that find nobody make it look at once.
 #[derive(Debug)]
@@ -48,18 +48,22 @@ impl Presence {
         self.broke_off.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a probe with this result means that the engine has been away and is back.
-    pub fn is_return(&self, health: Health) -> bool {
+    /// Whether a probe with this result means that the engine has been away and is back. When its
+    /// absence was too short to be seen, what it broke off tells, once the breaker has opened for it.
+    pub fn is_return(&self, health: Health, breaker_is_open: bool) -> bool {
         if health != Health::Up {
             return false;
         }
-        let broke_off = self.broke_off.swap(false, Ordering::Relaxed);
         if self.health() != Health::Up {
+            self.broke_off.store(false, Ordering::Relaxed);
             return self.ever_up.load(Ordering::Relaxed);
         }
         let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
-        let believes = broke_off && believed.is_none_or(|at| at.elapsed() >= BELIEVED_EVERY);
+        let believes = breaker_is_open
+            && self.broke_off.load(Ordering::Relaxed)
+            && believed.is_none_or(|at| at.elapsed() >= BELIEVED_EVERY);
         if believes {
+            self.broke_off.store(false, Ordering::Relaxed);
             *believed = Some(Instant::now());
         }
         believes
@@ -145,16 +149,17 @@ mod tests {
     #[test]
     fn a_restart_between_two_probes_is_seen_by_what_it_broke() {
         let presence = Presence::default();
-        assert!(!presence.is_return(Health::Up), "the first time is no return");
+        assert!(!presence.is_return(Health::Up, true), "the first time is no return");
         presence.found(Health::Up);
-        assert!(!presence.is_return(Health::Up));
+        assert!(!presence.is_return(Health::Up, true));
         presence.broke_off();
-        assert!(!presence.is_return(Health::Down));
-        assert!(presence.is_return(Health::Up));
+        assert!(!presence.is_return(Health::Down, true));
+        assert!(!presence.is_return(Health::Up, false));
+        assert!(presence.is_return(Health::Up, true));
         presence.broke_off();
-        assert!(!presence.is_return(Health::Up), "not again and again");
+        assert!(!presence.is_return(Health::Up, true), "not again and again");
         presence.missed();
-        assert!(presence.is_return(Health::Up), "it was seen to be gone");
+        assert!(presence.is_return(Health::Up, true), "it was seen to be gone");
     }
 
     #[tokio::test]
