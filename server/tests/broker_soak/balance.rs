@@ -54,7 +54,7 @@ impl Balance {
         assert!(self.wrong.is_empty(), "{} are wrong: {:#?}", self.wrong.len(), self.wrong);
         let dead: usize = self.dead.values().sum();
         assert_eq!(self.made, self.accepted + self.too_late + dead, "{self}");
-        assert!(self.made > 20 && self.accepted * 3 > self.made, "{self}");
+        assert!(self.made > 20 && self.accepted > 10, "{self}");
     }
 }
 

@@ -28,13 +28,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) async fn open() -> Self {
-        // About every thirtieth window is a block.
+        // About every sixteenth window is a block.
         let chain = Flags::parse_from([
             "x",
             "--model",
             MODEL,
             "--block-bits",
-            "0x2007ffff",
+            "0x200fffff",
             "--proof-version",
             "2",
         ]);

@@ -59,7 +59,7 @@ async fn no_share_is_lost_or_doubled_whatever_the_broker_does() {
     let violations = broker.books.ledger().entries(Some("violation"), 0);
     assert!(violations.is_empty(), "{violations:?}");
     let (first, last) = (memory[0], memory[memory.len() - 1]);
-    assert!(last < first + 150, "memory grows: {memory:?}");
+    assert!(last < first + 60, "memory grows: {memory:?}");
 }
 
 /// What this process holds: the worker, the broker and the engine together.

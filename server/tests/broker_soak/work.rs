@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 /// Between two requests of a user.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Windows that may wait for the broker before users wait as well: what a debug build makes faster
-/// than it is judged would never be delivered.
-const BACKLOG: usize = 12;
+/// Windows that may wait for the broker before no more are asked for: what a debug build makes faster
+/// than it is judged would never be delivered, solutions least of all.
+const BACKLOG: usize = 4;
 
 /// What became of the broker's jobs.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Work {
         let users = (0..2)
             .map(|_| tokio::spawn(user(worker.address, worker.app.clone(), stop.clone())))
             .collect();
-        let jobs = tokio::spawn(give_jobs(broker.books.clone(), stop.clone()));
+        let jobs = tokio::spawn(give_jobs(broker.books.clone(), worker.app.clone(), stop.clone()));
         Self { stop, users, jobs }
     }
 
@@ -56,6 +56,10 @@ impl Work {
     }
 }
 
+fn is_behind(app: &App) -> bool {
+    app.outbox.as_ref().is_some_and(|outbox| outbox.waiting() >= BACKLOG)
+}
+
 /// Whatever the broker does, a user gets an answer.
 async fn user(worker: SocketAddr, app: Arc<App>, stop: Arc<AtomicBool>) {
     let body = format!(r#"{{"model":"{MODEL_NAME}","prompt":"hi"}}"#);
@@ -64,7 +68,7 @@ async fn user(worker: SocketAddr, app: Arc<App>, stop: Arc<AtomicBool>) {
         body.len()
     );
     while !stop.load(Ordering::SeqCst) {
-        if app.outbox.as_ref().is_some_and(|outbox| outbox.waiting() >= BACKLOG) {
+        if is_behind(&app) {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
@@ -80,10 +84,13 @@ async fn user(worker: SocketAddr, app: Arc<App>, stop: Arc<AtomicBool>) {
     }
 }
 
-async fn give_jobs(books: Arc<Books>, stop: Arc<AtomicBool>) -> Jobs {
+async fn give_jobs(books: Arc<Books>, app: Arc<App>, stop: Arc<AtomicBool>) -> Jobs {
     let mut jobs = Jobs::default();
     while !stop.load(Ordering::SeqCst) {
         tokio::time::sleep(PAUSE).await;
+        if is_behind(&app) {
+            continue;
+        }
         let Ok(mut job) = dispatch(&books, Order::chat(MODEL_NAME, "hi", 256)) else { continue };
         let mut text = String::new();
         while let Some(event) = job.events.recv().await {

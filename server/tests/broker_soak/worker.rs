@@ -43,6 +43,9 @@ impl Worker {
             MODEL,
             "--proof-version",
             "2",
+            // A cache that is full soon: what grows after that, grows without need.
+            "--set",
+            "proofs.max_megabytes=10",
         ]);
         let environment = [
             ("WORKER_MODE", "broker".to_owned()),
