@@ -104,6 +104,8 @@ fn main() -> ExitCode {
         Command::Spool(command) => return spool_command::run(&command),
         Command::Proxy(command) => command,
     };
+    #[cfg(unix)]
+    raise_descriptor_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -111,6 +113,18 @@ fn main() -> ExitCode {
     match runtime.block_on(run(*command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&*error),
+    }
+}
+
+/// A stream takes two descriptors, one to the client and one to the engine. Shells often allow 1 024
+/// at first and many more on request; where they do not, what there is must do.
+#[cfg(unix)]
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

@@ -246,15 +246,22 @@ impl Outbox {
         waiting.drain(..count).collect()
     }
 
-    /// The first delivery that somebody is there to take, shares before solutions. One at a time:
-    /// what comes while it is under way may have to go before the next. A solution never overtakes
-    /// an earlier one of its job.
+    /// The first delivery that somebody is there to take. What waited for the connection goes first,
+    /// its shares before its solutions; what is found now goes in the order in which it came, so that
+    /// no stream of shares keeps a solution back. One at a time: what comes while it is under way may
+    /// have to go before the next. A solution never overtakes an earlier one of its job.
     fn first_ready(&self, waiting: &mut VecDeque<Item>) -> Option<Item> {
         let solution_of = |item: &Item| {
             let proof = item.proof.as_ref().filter(|proof| proof.tier == Tier::Solution);
             proof.map(|proof| proof.request_id)
         };
-        waiting.make_contiguous().sort_by_key(|item| solution_of(item).is_some());
+        waiting.make_contiguous().sort_by_key(|item| {
+            let received = item.proof.as_ref().map(|proof| proof.received_at);
+            (
+                !self.sink.has_waited(received),
+                self.sink.has_waited(received) && solution_of(item).is_some(),
+            )
+        });
         let mut held = Vec::new();
         let at = waiting.iter().position(|item| {
             let job = solution_of(item);

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// Request ids that were closed for good and are remembered. spec: §7.3
 const TOMBSTONES: usize = 512;
+/// Leases that are kept at a time, whatever a broker hands out; the oldest goes first.
+const MOST_OPEN: usize = 4096;
 /// An older lease is forgotten. spec: §7.4
 pub const LEASE_AGE: Duration = Duration::from_secs(900);
 
@@ -92,6 +94,10 @@ impl Leases {
         let mut book = self.book();
         book.tombstones.retain(|id| *id != u64::from(request_id));
         book.open.insert(request_id, (lease, Instant::now()));
+        if book.open.len() > MOST_OPEN {
+            let oldest = book.open.iter().min_by_key(|(_, (_, opened))| *opened).map(|(id, _)| *id);
+            oldest.and_then(|id| book.open.remove(&id));
+        }
         book.anchor = Some((request_id, parent));
         drop(book);
         self.changed.notify_one();

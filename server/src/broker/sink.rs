@@ -126,6 +126,10 @@ impl ProofSink for BrokerSink {
         true
     }
 
+    fn has_waited(&self, received: Option<SystemTime>) -> bool {
+        !self.shared.uplink.is_of_now(received)
+    }
+
     /// What waited for a connection also waits for the registry, which gives shares their targets.
     fn is_ready_for(&self, received: Option<SystemTime>) -> bool {
         let uplink = &self.shared.uplink;

@@ -121,9 +121,14 @@ pub trait ProofSink: Send + Sync {
         matches!(tier, Tier::Solution | Tier::Share)
     }
 
-    /// Whether shares that wait go before solutions that wait, for a sink where a solution ends the
-    /// work its shares belong to.
+    /// Whether shares that waited for the sink go before solutions that waited, for a sink where a
+    /// solution ends the work its shares belong to.
     fn shares_first(&self) -> bool {
+        false
+    }
+
+    /// Whether a proof that arrived then had to wait for the sink; `None` for one of an earlier run.
+    fn has_waited(&self, _received: Option<SystemTime>) -> bool {
         false
     }
 
