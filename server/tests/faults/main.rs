@@ -88,6 +88,7 @@ async fn run(mut world: World, kills: u64, mut dice: Dice) {
     world.until_it_mines().await;
     tokio::time::sleep(CALM).await;
     let seen = load.stop().await;
+    world.end_mining();
     world.until_delivered().await;
     world.end();
     let [proxy, engine, node] = killed;

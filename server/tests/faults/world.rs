@@ -201,6 +201,13 @@ impl World {
         }
     }
 
+    /// The end of the engine: nothing new is mined, neither for clients nor as backfill.
+    pub(crate) fn end_mining(&mut self) {
+        if let Some(engine) = self.children[Part::Engine as usize].take() {
+            end(engine);
+        }
+    }
+
     /// The end of all three.
     pub(crate) fn end(&mut self) {
         for child in self.children.iter_mut().filter_map(Option::take) {
