@@ -109,6 +109,7 @@ test-llama:
 	@echo "SKIPPED: test-llama (SKIP=$(SKIP))"
 else
 test-llama: server ## The patched llama-server against the stock one, alone and behind the proxy
+	$(CARGO) build --release -p tensorpow-ffi-c
 	llama-patch/build --stock
 	llama-patch/model
 	$(PYTHON) llama-patch/tests/test_stub.py
@@ -139,6 +140,7 @@ bench-llama: ## Tokens per second of llama-server: unpatched, patched, mining
 	$(PYTHON) llama-patch/bench $(ARGS)
 
 soak: server ## Users and backfill together for ten minutes, on a real engine
+	$(CARGO) build --release -p tensorpow-ffi-c
 	llama-patch/build && llama-patch/model
 	$(PYTHON) llama-patch/tests/soak.py $(ARGS)
 
