@@ -59,14 +59,16 @@ class Library:
 class Devnet:
     """`tensorpow devnet` in front of an engine."""
 
-    def __init__(self, engine_port: int, collector_port: int, version: int = 2, backfill: int = 0) -> None:
+    def __init__(
+        self, engine_port: int, collector_port: int, version: int = 2, backfill: int = 0, *more: str
+    ) -> None:
         self.port = free_port()
         self._log = tempfile.NamedTemporaryFile(prefix="devnet-", suffix=".log")  # noqa: SIM115
         command = [str(tensorpow()), "devnet", "--model", MODEL, "--proof-version", str(version)]
         command += ["--engine", f"http://127.0.0.1:{engine_port}", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--collector", f"127.0.0.1:{collector_port}", "--interval", "2"]
         # Only what a test asks for is mined, unless it wants an engine that is kept busy.
-        command += ["--set", f"backfill.min_active={backfill}"]
+        command += ["--set", f"backfill.min_active={backfill}", *more]
         self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
 
     def log(self) -> str:

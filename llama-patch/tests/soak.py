@@ -1,6 +1,6 @@
 """Users and backfill together for ten minutes: the proxy, the patched llama-server, a small real model.
 
-    python3 llama-patch/tests/soak.py [--minutes 10] [--clients 32] [--slots 8] [--rest 45]
+    python3 llama-patch/tests/soak.py [--minutes 10] [--clients 32] [--slots 8] [--rest 150]
 
 `make soak` runs it. Clients stream chat and text of many lengths, with pauses that leave the engine idle for
 part of the time (`--rest`); the proxy fills what they leave
@@ -122,7 +122,8 @@ def phase(
 ) -> Run:
     """One stretch of time with its own proxy."""
     print(f"{name}: {seconds:.0f} s", flush=True)
-    devnet = Devnet(engine.port, collector, backfill=backfill)
+    # a tip that moves with every other window, as the development chain's does, would end all backfill
+    devnet = Devnet(engine.port, collector, 2, backfill, "--block-bits", "0x2003ffff")
     try:
         devnet.wait_ready()
         devnet.wait_mining()
@@ -217,7 +218,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--slots", type=int, default=8)
-    parser.add_argument("--rest", type=float, default=45, help="seconds between two requests of a client")
+    parser.add_argument("--rest", type=float, default=150, help="seconds between two requests of a client")
     given = parser.parse_args()
     options = Options(given.minutes, given.clients, given.slots, given.rest)
     library = Library(cargo_target() / "libtensorpow.so")
