@@ -68,7 +68,7 @@ class Crowd:
 
     def client(self, number: int, end: float) -> None:
         dice = random.Random(number)
-        time.sleep(dice.random() * self.rest)
+        time.sleep(min(dice.random() * self.rest, max(0.0, end - time.monotonic())))
         while time.monotonic() < end:
             make = dice.choice([chat, text])
             length = dice.choice(LENGTHS)
