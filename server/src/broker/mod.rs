@@ -3,7 +3,7 @@
 //! [`client`] dials ([`socket`], [`token`], [`backoff`]) and introduces itself ([`hello`]); a
 //! [`connection`] reads frames ([`frames`]) for a [`session`], which hands inference jobs to its
 //! [`desk`] ([`inference`]), leases to the book ([`leases`], on disk by [`kept`], checked by [`mine_request`]) and so to
-//! the job source ([`jobs`]), and answers the rest ([`challenge`], [`heartbeat`], [`proofs`],
+//! the job source ([`TemplateJobs`]), and answers the rest ([`challenge`], [`heartbeat`], [`proofs`],
 //! [`tools`]). Proofs come back through the [`sink`] and leave by the [`uplink`]. [`inside`] is the
 //! proxy as all of them see it, [`missing`] says why no work comes, [`report`] what has happened.
 //!
@@ -19,7 +19,6 @@ pub mod heartbeat;
 pub mod hello;
 pub mod inference;
 pub mod inside;
-pub mod jobs;
 pub mod kept;
 pub mod leases;
 pub mod mine_request;
@@ -38,9 +37,10 @@ pub mod uplink;
 
 use crate::mining::pause::Pause;
 use crate::mining::prover::VdfFeed;
+use crate::mining::templates::TemplateJobs;
+use crate::mining::vdf_report::VdfReport;
 use crate::registry::source::PushedRegistry;
 use client::Client;
-use jobs::BrokerJobs;
 use report::BrokerReport;
 use settings::BrokerSettings;
 use shared::Shared;
@@ -52,7 +52,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Broker {
     /// Jobs and VDF proofs.
-    pub source: BrokerJobs,
+    pub source: TemplateJobs,
     /// Where shares and solutions go.
     pub sink: Arc<BrokerSink>,
     /// The registry that the broker pushes; `None` without mining.
@@ -77,13 +77,13 @@ impl Broker {
         let (jobs, followed) = watch::channel(None);
         let (lists, registry) = PushedRegistry::new();
         let mining = settings.mining;
-        let report_vdf = (vdf.counters().clone(), settings.vdf.clone());
+        let report_vdf = VdfReport::new(&vdf);
         let shared = Arc::new(Shared::new(settings, Some(jobs), mining.then_some(lists)));
         Self {
-            source: BrokerJobs::new(followed, vdf),
+            source: TemplateJobs::new("broker", followed, vdf, ()),
             sink: Arc::new(BrokerSink::new(shared.clone())),
             registry: mining.then_some(registry),
-            report: BrokerReport::new(shared.clone(), report_vdf.0, report_vdf.1),
+            report: BrokerReport::new(shared.clone(), report_vdf),
             client: Client::new(shared),
         }
     }

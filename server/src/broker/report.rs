@@ -2,29 +2,23 @@
 
 use super::shared::Shared;
 use crate::exposition::{counter, gauge};
-use crate::mining::prover::{VdfCounters, VdfSettings};
+use crate::mining::vdf_report::VdfReport;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tensorpow_core::vdf::DISCRIMINANT_BITS;
 
 /// Reads the counts of a link when somebody asks.
 #[derive(Debug, Clone)]
 pub struct BrokerReport {
     shared: Arc<Shared>,
-    vdf: Arc<VdfCounters>,
-    vdf_settings: VdfSettings,
+    vdf: VdfReport,
 }
 
 impl BrokerReport {
-    pub(super) const fn new(
-        shared: Arc<Shared>,
-        vdf: Arc<VdfCounters>,
-        vdf_settings: VdfSettings,
-    ) -> Self {
-        Self { shared, vdf, vdf_settings }
+    pub(super) const fn new(shared: Arc<Shared>, vdf: VdfReport) -> Self {
+        Self { shared, vdf }
     }
 
     /// `chain` of `/status`.
@@ -33,7 +27,6 @@ impl BrokerReport {
         let Shared { settings, counters, leases, uplink, .. } = &*self.shared;
         let leased: serde_json::Map<String, Value> =
             leases.tracked().into_iter().map(|(id, job)| (id.to_string(), job.into())).collect();
-        let progress = self.vdf.progress();
         json!({
             "name": settings.network.as_str(),
             "broker": {
@@ -55,17 +48,7 @@ impl BrokerReport {
                 "jobs_failed": read(&counters.failed_jobs),
                 "ignored": read(&counters.ignored),
             },
-            "vdf": {
-                "available": true,
-                "running": self.vdf.is_running(),
-                "has_prover": self.vdf.is_running(),
-                "discriminant_size": DISCRIMINANT_BITS,
-                "checkpoint_size": self.vdf_settings.checkpoint,
-                "max_iterations": self.vdf_settings.max_iterations,
-                "squarings": progress.ticks,
-                "proofs": progress.proofs,
-                "faults": progress.faults,
-            },
+            "vdf": self.vdf.status(),
         })
     }
 }
@@ -98,15 +81,6 @@ impl Collector for BrokerReport {
         ] {
             counter(&mut out, name, help, read(value))?;
         }
-        let progress = self.vdf.progress();
-        let squarings = i64::try_from(progress.ticks).unwrap_or(i64::MAX);
-        gauge(&mut out, "vdf_squarings", "Squarings for the current block", squarings)?;
-        counter(&mut out, "vdf_proofs", "VDF proofs made", progress.proofs)?;
-        counter(
-            &mut out,
-            "vdf_faults",
-            "VDF proofs that failed their own check: a sign of faulty hardware",
-            progress.faults,
-        )
+        self.vdf.encode(&mut out)
     }
 }

@@ -1,18 +1,17 @@
 //! The link to an own node: jobs come in over one ZeroMQ socket ([`feed`], checked by [`job`]), get
-//! their VDF proofs from the prover ([`jobs`]), and solutions go out over another ([`results`]).
+//! their VDF proofs from the prover ([`TemplateJobs`]), and solutions go out over another ([`results`]).
 //! Nothing on either socket is ever answered. spec: node §1–§3, proxy §1, §2.1
 
 pub mod feed;
 pub mod job;
-pub mod jobs;
 pub mod report;
 pub mod results;
 
 use crate::mining::network::Network;
 use crate::mining::pause::Pause;
 use crate::mining::prover::{VdfFeed, VdfSettings};
+use crate::mining::templates::TemplateJobs;
 use feed::{FeedError, FeedSettings, JobFeed};
-use jobs::NodeJobs;
 use report::NodeReport;
 use results::{NodeSink, ResultSettings, ResultsError};
 use std::sync::Arc;
@@ -69,7 +68,7 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node {
     /// Jobs and VDF proofs.
-    pub source: NodeJobs,
+    pub source: TemplateJobs<JobFeed>,
     /// Where solutions go.
     pub sink: Arc<NodeSink>,
     /// For `/status` and `/metrics`.
@@ -99,6 +98,6 @@ impl Node {
         let sink = Arc::new(NodeSink::connect(settings.results)?);
         let vdf = VdfFeed::new(settings.vdf, pause);
         let report = NodeReport::new(&feed, &sink, &vdf);
-        Ok(Self { source: NodeJobs::new(feed, jobs, vdf), sink, report })
+        Ok(Self { source: TemplateJobs::new("node", jobs, vdf, feed), sink, report })
     }
 }

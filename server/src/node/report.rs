@@ -4,12 +4,12 @@
 use super::feed::{FeedCounters, JobFeed};
 use super::results::NodeSink;
 use crate::exposition::{counter, gauge, labelled_counter};
-use crate::mining::prover::{VdfCounters, VdfFeed, VdfSettings};
+use crate::mining::prover::{VdfCounters, VdfFeed};
+use crate::mining::vdf_report::VdfReport;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tensorpow_core::vdf::DISCRIMINANT_BITS;
 
 /// Reads the counters of a node link when somebody asks.
 #[derive(Debug, Clone)]
@@ -17,8 +17,7 @@ pub struct NodeReport {
     endpoint: String,
     feed: Arc<FeedCounters>,
     sink: Arc<NodeSink>,
-    vdf: Arc<VdfCounters>,
-    vdf_settings: VdfSettings,
+    vdf: VdfReport,
 }
 
 impl NodeReport {
@@ -27,8 +26,7 @@ impl NodeReport {
             endpoint: feed.endpoint().to_owned(),
             feed: feed.counters().clone(),
             sink: sink.clone(),
-            vdf: vdf.counters().clone(),
-            vdf_settings: vdf.settings().clone(),
+            vdf: VdfReport::new(vdf),
         }
     }
 
@@ -47,7 +45,7 @@ impl NodeReport {
     /// What the prover does.
     #[must_use]
     pub fn vdf(&self) -> &VdfCounters {
-        &self.vdf
+        self.vdf.counters()
     }
 
     /// `zmq` of `/status`. spec: proxy §21.1
@@ -81,18 +79,7 @@ impl NodeReport {
     /// The prover's part of `vdf` of `/status`. spec: proxy §21.1
     #[must_use]
     pub fn vdf_status(&self) -> Value {
-        let progress = self.vdf.progress();
-        json!({
-            "available": true,
-            "running": self.vdf.is_running(),
-            "has_prover": self.vdf.is_running(),
-            "discriminant_size": DISCRIMINANT_BITS,
-            "checkpoint_size": self.vdf_settings.checkpoint,
-            "max_iterations": self.vdf_settings.max_iterations,
-            "squarings": progress.ticks,
-            "proofs": progress.proofs,
-            "faults": progress.faults,
-        })
+        self.vdf.status()
     }
 }
 
@@ -131,15 +118,6 @@ impl Collector for NodeReport {
             "Solutions sent to the node",
             self.sink.counters().sent(),
         )?;
-        let progress = self.vdf.progress();
-        let squarings = i64::try_from(progress.ticks).unwrap_or(i64::MAX);
-        gauge(&mut out, "vdf_squarings", "Squarings for the current block", squarings)?;
-        counter(&mut out, "vdf_proofs", "VDF proofs made", progress.proofs)?;
-        counter(
-            &mut out,
-            "vdf_faults",
-            "VDF proofs that failed their own check: a sign of faulty hardware",
-            progress.faults,
-        )
+        self.vdf.encode(&mut out)
     }
 }

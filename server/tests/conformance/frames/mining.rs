@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use tensorpow_core::target::{Normalizer, parse_base_share_target};
 use tensorpow_core::units::BlockHash;
 use tensorpow_core::vdf::prover::{Progress, Published};
-use tensorpow_server::broker::jobs::BrokerJobs;
 use tensorpow_server::broker::shared::Shared;
 use tensorpow_server::broker::sink::BrokerSink;
 use tensorpow_server::cache::CacheLimits;
@@ -26,6 +25,7 @@ use tensorpow_server::mining::job::JobSource;
 use tensorpow_server::mining::model::ModelId;
 use tensorpow_server::mining::pause::{Pause, SolutionCooldown};
 use tensorpow_server::mining::prover::{Proving, VdfFeed, VdfSettings};
+use tensorpow_server::mining::templates::TemplateJobs;
 use tensorpow_server::outbox::Outbox;
 use tensorpow_server::registry::registrar::Registrar;
 use tensorpow_server::registry::source::PushedRegistry;
@@ -88,7 +88,7 @@ impl Worker {
         };
         let pause = Arc::<Pause>::default();
         let vdf = VdfFeed::with_prover(VdfSettings::default(), pause.clone(), Box::new(prover));
-        let mut source = BrokerJobs::new(followed, vdf);
+        let mut source = TemplateJobs::new("broker", followed, vdf, ());
         let following = context.clone();
         tokio::spawn(async move {
             while let Some(update) = source.next().await {

@@ -1,10 +1,11 @@
-//! A node as a source of jobs: the newest template of the feed, and behind it the VDF proofs of its
-//! parent block as the prover finishes them.
+//! A chain's templates as a source of jobs: the newest one, and behind it the VDF proofs of its
+//! parent block as the prover finishes them. A node and a broker differ in where the templates come
+//! from only. spec: node §2, broker §7.4
 
-use super::feed::JobFeed;
-use crate::mining::job::{Job, JobSource, JobUpdate};
-use crate::mining::prover::VdfFeed;
+use super::job::{Job, JobSource, JobUpdate};
+use super::prover::VdfFeed;
 use async_trait::async_trait;
+use std::fmt::Debug;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -12,31 +13,37 @@ use tokio::time::{Interval, MissedTickBehavior};
 /// The shortest time between two looks for a better proof.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Jobs and VDF proofs of one node.
+/// Jobs and VDF proofs of one chain. `Origin` is what the templates come from, if it must live as
+/// long as the source does.
 #[derive(Debug)]
-pub struct NodeJobs {
+pub struct TemplateJobs<Origin = ()> {
+    name: &'static str,
     jobs: watch::Receiver<Option<Job>>,
     vdf: VdfFeed,
     look: Interval,
-    /// Its thread ends with the source.
-    _feed: JobFeed,
+    _origin: Origin,
 }
 
-impl NodeJobs {
-    /// Joins a feed and a prover. Needs a running tokio.
+impl<Origin> TemplateJobs<Origin> {
+    /// Joins templates and a prover. Needs a running tokio.
     #[must_use]
-    pub fn new(feed: JobFeed, jobs: watch::Receiver<Option<Job>>, vdf: VdfFeed) -> Self {
+    pub fn new(
+        name: &'static str,
+        jobs: watch::Receiver<Option<Job>>,
+        vdf: VdfFeed,
+        origin: Origin,
+    ) -> Self {
         let interval = vdf.settings().update_interval.max(SHORTEST_INTERVAL);
         let mut look = tokio::time::interval(interval);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { jobs, vdf, look, _feed: feed }
+        Self { name, jobs, vdf, look, _origin: origin }
     }
 }
 
 #[async_trait]
-impl JobSource for NodeJobs {
+impl<Origin: Debug + Send> JobSource for TemplateJobs<Origin> {
     fn name(&self) -> &'static str {
-        "node"
+        self.name
     }
 
     async fn next(&mut self) -> Option<JobUpdate> {
