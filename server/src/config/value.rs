@@ -41,7 +41,8 @@ impl SettingValue for bool {
     }
 }
 
-macro_rules! whole_numbers {
+/// Types whose own reader says what is right.
+macro_rules! parsed {
     ($($type:ty: $form:literal),+ $(,)?) => {
         $(impl SettingValue for $type {
             const FORM: &'static str = $form;
@@ -53,7 +54,7 @@ macro_rules! whole_numbers {
     };
 }
 
-whole_numbers! {
+parsed! {
     u16: "a whole number from 0 to 65535",
     u32: "a whole number from 0 to 4294967295",
     u64: "a whole number",
@@ -155,18 +156,6 @@ impl SettingValue for Network {
     fn read(text: &str) -> Option<Self> {
         Self::from_str(text.trim(), true).ok()
     }
-}
-
-macro_rules! parsed {
-    ($($type:ty: $form:literal),+ $(,)?) => {
-        $(impl SettingValue for $type {
-            const FORM: &'static str = $form;
-
-            fn read(text: &str) -> Option<Self> {
-                text.trim().parse().ok()
-            }
-        })+
-    };
 }
 
 parsed! {
