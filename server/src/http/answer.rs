@@ -2,7 +2,7 @@
 //! place given back when the last byte has left. spec: proxy §4, §5.1, §5.2
 
 use super::App;
-use super::engine::{EngineError, Purpose};
+use super::engine::{EngineBody, EngineError, Purpose};
 use super::engines::{EngineIndex, Engines};
 use super::errors::ApiError;
 use super::headers::{for_client, is_event_stream};
@@ -15,7 +15,6 @@ use axum::body::Body;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
-use hyper::body::Incoming;
 use std::sync::Arc;
 use tracing::Instrument as _;
 
@@ -82,7 +81,7 @@ fn broke(counted: &mut InFlight, error: EngineError) -> ApiError {
 async fn relay(
     app: &Arc<App>,
     engine: EngineIndex,
-    answer: Response<Incoming>,
+    answer: Response<EngineBody>,
     mut answered: Answered,
 ) -> Result<Response<Body>, ApiError> {
     let (head, body) = answer.into_parts();

@@ -2,7 +2,7 @@
 //! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`] and [`limits`] who may call and
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
-//! [`engine`] sends, [`presence`] knows whether it is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
+//! [`engine`] sends and knows whether anybody is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
 //! proofs, [`status`] what the proxy knows about itself, [`mcp`] is the same for programs that talk
 //! in tools.
 
@@ -10,7 +10,6 @@ pub mod active_model;
 pub mod answer;
 pub mod auth;
 pub mod body;
-pub mod connect;
 pub mod cors;
 pub mod door;
 pub mod engine;
@@ -24,7 +23,6 @@ pub mod limits;
 pub mod listen;
 pub mod mcp;
 pub mod pass;
-pub mod presence;
 pub mod profile;
 pub mod proofs;
 pub mod relay;

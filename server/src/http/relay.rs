@@ -4,14 +4,13 @@
 //! status. spec: proxy §5.1, §5.2
 
 use super::answer::{Answered, response_id};
-use super::engine::{EngineError, EngineTimeouts, chain};
+use super::engine::{EngineBody, EngineError, EngineTimeouts, chain};
 use super::engines::{EngineIndex, Engines};
 use super::usage::UsageScan;
 use crate::metrics::Outcome;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -40,7 +39,7 @@ enum State {
 #[derive(Debug)]
 pub struct Relay {
     /// None once the engine is left.
-    engine: Option<Incoming>,
+    engine: Option<EngineBody>,
     timeouts: EngineTimeouts,
     started: Instant,
     last_piece: Instant,
@@ -58,7 +57,7 @@ impl Relay {
     /// counts the request until the last byte; if the relay is dropped before, the client has gone.
     #[must_use]
     pub fn new(
-        engine: Incoming,
+        engine: EngineBody,
         timeouts: EngineTimeouts,
         engines: Arc<Engines>,
         index: EngineIndex,
@@ -168,7 +167,7 @@ impl Drop for Relay {
 }
 
 /// Reads an answer that nobody waits for.
-async fn read_out(mut engine: Incoming, idle: Duration) {
+async fn read_out(mut engine: EngineBody, idle: Duration) {
     while let Ok(Some(Ok(_))) = tokio::time::timeout(idle, engine.frame()).await {}
 }
 
@@ -210,7 +209,7 @@ impl Body for Relay {
 ///
 /// # Errors
 /// [`EngineError`] when it breaks off, exceeds [`MAX_BUFFERED`] or takes longer than `limit`.
-pub async fn buffer(engine: Incoming, limit: Duration) -> Result<Bytes, EngineError> {
+pub async fn buffer(engine: EngineBody, limit: Duration) -> Result<Bytes, EngineError> {
     match tokio::time::timeout(limit, Limited::new(engine, MAX_BUFFERED).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {

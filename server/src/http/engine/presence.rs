@@ -2,11 +2,46 @@
 //! who wait for it. An engine that is restarted is gone for a moment only: requests that had not
 //! reached it wait for its return instead of failing. One that stays away longer is not waited for.
 
-use super::engine::Health;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+
+/// What the last probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet.
+    Unknown = 0,
+    /// `/health` answered 200.
+    Up = 1,
+    /// `/health` answered something else, as an engine does that loads its model.
+    NotReady = 2,
+    /// No answer.
+    Down = 3,
+}
+
+impl Health {
+    const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Up,
+            2 => Self::NotReady,
+            3 => Self::Down,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// In words, for `/ready` and `/status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "not probed yet",
+            Self::Up => "up",
+            Self::NotReady => "answers, but is not ready",
+            Self::Down => "unreachable",
+        }
+    }
+}
 
 /// An engine that broke off its answers and is up when it is asked was restarted. Believed once in so
 /// long: one that breaks off again and again is the breaker's business.
