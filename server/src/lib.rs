@@ -23,6 +23,7 @@ pub mod economics;
 pub mod exposition;
 pub mod http;
 pub mod intake;
+pub mod link;
 pub mod log;
 pub mod metrics;
 pub mod mining;

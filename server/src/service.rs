@@ -3,36 +3,27 @@
 
 use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::backfill::prompt::corpus::CorpusError;
-use crate::broker::Broker;
-use crate::broker::client::Client;
 use crate::broker::inside::Proxy;
-use crate::broker::settings::BrokerSettings;
 use crate::collector::{Collector, CollectorError};
 use crate::config::Config;
-use crate::devnet::chain::{ChainSettings, DevChain};
-use crate::devnet::link::{DevJobs, DevSink};
-use crate::devnet::vdf::DevVdf;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
 use crate::http::engines::Engines;
 use crate::http::limits::Limiter;
-use crate::http::listen::Answers;
 use crate::http::mcp::Mcp;
 use crate::http::router::Face;
+use crate::http::serving::Serving;
 use crate::http::tls::{self, TlsError};
-use crate::http::{App, StatusReport, listen};
+use crate::http::{App, listen};
 use crate::intake::Intake;
+use crate::link::Link;
 use crate::metrics::Metrics;
-use crate::mining::job::{JobSource, JobUpdate};
-use crate::mining::model::Models;
-use crate::mining::pause::Pause;
+use crate::mining::follow::follow_jobs;
 use crate::mining::payload::PayloadSettings;
-use crate::mining::sink::ProofSink;
-use crate::mining::snapshot::{Applied, ContextCell};
-use crate::node::{Node, NodeError, NodeSettings};
+use crate::mining::snapshot::ContextCell;
+use crate::node::NodeError;
 use crate::outbox::{Judged, Outbox};
 use crate::registry::registrar::Registrar;
-use crate::registry::source::RegistrySource;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::supervisor;
@@ -46,10 +37,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
 
 /// How often expired proofs are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -88,141 +77,6 @@ pub enum StartError {
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
-}
-
-/// A chain at the other end: where jobs come from, where proofs go, and what the chain wants.
-pub struct Link {
-    /// Where jobs come from.
-    pub source: Box<dyn JobSource>,
-    /// Where proofs go.
-    pub sink: Arc<dyn ProofSink>,
-    /// The pin and the registry.
-    pub models: Models,
-    /// Proof version to mine.
-    pub proof_version: u8,
-    /// The chain's model difficulty normalizer.
-    pub normalizer: Normalizer,
-    /// What the chain says about itself on `/status`.
-    pub report: Option<StatusReport>,
-    /// The pause that the source heeds as well.
-    pub pause: Arc<Pause>,
-    /// Where further lists of registered models come from.
-    pub registry: Vec<Box<dyn RegistrySource>>,
-    /// How the mined model changes.
-    pub active_model: ActiveModelSettings,
-    /// What the link counts by itself.
-    pub metrics: Vec<Box<dyn MetricCollector>>,
-    /// What keeps a connection to a broker, once the proxy is there to serve it.
-    pub broker: Option<Client>,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("source", &self.source.name()).finish_non_exhaustive()
-    }
-}
-
-impl Link {
-    /// A link to an embedded development chain, and the chain. Needs a running tokio.
-    #[must_use]
-    pub fn to_devnet(settings: ChainSettings) -> (Self, Arc<DevChain>) {
-        let vdf = Arc::new(DevVdf::new(settings.vdf_ticks));
-        let chain = Arc::new(DevChain::new(settings, vdf));
-        let reporting = chain.clone();
-        let report: StatusReport = Arc::new(move || {
-            let tip = reporting.tip();
-            serde_json::json!({
-                "name": "devnet",
-                "height": tip.height,
-                "tip": tip.hash.display().to_string(),
-                "cumulative_tick": tip.cumulative_tick,
-                "model": reporting.settings().model.id.to_string(),
-                "credits": reporting.credits(),
-            })
-        });
-        let link = Self {
-            source: Box::new(DevJobs::new(chain.clone())),
-            sink: Arc::new(DevSink::new(chain.clone())),
-            models: chain.settings().models(),
-            proof_version: chain.settings().proof_version,
-            normalizer: chain.settings().normalizer,
-            report: Some(report),
-            pause: Arc::default(),
-            registry: Vec::new(),
-            active_model: ActiveModelSettings::default(),
-            metrics: Vec::new(),
-            broker: None,
-        };
-        (link, chain)
-    }
-
-    /// A link to an own node. `models` is what is known before the registry has been heard of: the
-    /// environment's pin, or the local record. Needs a running tokio.
-    ///
-    /// # Errors
-    /// [`NodeError`] when a socket cannot be used.
-    pub fn to_node(
-        settings: NodeSettings,
-        models: Models,
-        registry: Vec<Box<dyn RegistrySource>>,
-        active_model: ActiveModelSettings,
-    ) -> Result<Self, NodeError> {
-        let pause = Arc::new(Pause::default());
-        let (version, network) = (settings.mined_version(), settings.network);
-        let node = Node::open(settings, pause.clone())?;
-        let reporting = node.report.clone();
-        let report: StatusReport = Arc::new(move || {
-            serde_json::json!({
-                "name": network.as_str(),
-                "zmq": reporting.zmq(),
-                "vdf": reporting.vdf_status(),
-            })
-        });
-        Ok(Self {
-            source: Box::new(node.source),
-            sink: node.sink,
-            models,
-            proof_version: version,
-            normalizer: network.normalizer(),
-            report: Some(report),
-            pause,
-            registry,
-            active_model,
-            metrics: vec![Box::new(node.report)],
-            broker: None,
-        })
-    }
-
-    /// A link to a broker. `models` is the environment's pin, `registry` what is asked beside the
-    /// lists the broker pushes. Needs a running tokio.
-    #[must_use]
-    pub fn to_broker(
-        settings: BrokerSettings,
-        models: Models,
-        mut registry: Vec<Box<dyn RegistrySource>>,
-        active_model: ActiveModelSettings,
-    ) -> Self {
-        let pause = Arc::new(Pause::default());
-        let (version, normalizer) = (settings.proof_version, settings.network.normalizer());
-        let broker = Broker::new(settings, pause.clone());
-        if let Some(pushed) = broker.registry {
-            registry.push(Box::new(pushed));
-        }
-        let reporting = broker.report.clone();
-        Self {
-            source: Box::new(broker.source),
-            sink: broker.sink,
-            models,
-            proof_version: version,
-            normalizer,
-            report: Some(Arc::new(move || reporting.status())),
-            pause,
-            registry,
-            active_model,
-            metrics: vec![Box::new(broker.report)],
-            broker: Some(broker.client),
-        }
-    }
 }
 
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
@@ -480,37 +334,6 @@ impl Service {
     }
 }
 
-/// A socket that is served by a task of its own.
-#[derive(Debug)]
-struct Serving {
-    stop: oneshot::Sender<()>,
-    task: JoinSet<()>,
-}
-
-impl Serving {
-    fn start(
-        listener: TcpListener,
-        face: impl Answers,
-        tls: Option<TlsAcceptor>,
-        limits: listen::ConnectionLimits,
-    ) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        // A sender that is gone means the same.
-        let stopped = async move {
-            let _ = stopped.await;
-        };
-        let mut task = JoinSet::new();
-        task.spawn(listen::serve(listener, face, tls, limits, stopped));
-        Self { stop, task }
-    }
-
-    /// Stops accepting and lets the last requests finish.
-    async fn stop(mut self) {
-        drop(self.stop);
-        while self.task.join_next().await.is_some() {}
-    }
-}
-
 /// Opening reads a file that was not closed as a whole, so it is done where that may take a while.
 async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
     let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
@@ -520,43 +343,4 @@ async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
     let exit = exit.clone();
     Arc::new(move || exit.notify_one())
-}
-
-/// Applies a source's updates to the mining context until it closes.
-async fn follow_jobs(app: Arc<App>, mut source: Box<dyn JobSource>) {
-    while let Some(update) = source.next().await {
-        log_update(&app, &update);
-        let applied = app.context.apply(update);
-        app.metrics.count_job(match applied {
-            Applied::NewParent => "new_parent",
-            Applied::SameParent => "same_parent",
-            Applied::Vdf => "vdf",
-            Applied::Dropped => "dropped",
-        });
-        if let Some(backfill) = &app.workload.backfill {
-            backfill.wake();
-        }
-    }
-    tracing::warn!(
-        source = source.name(),
-        "the job source has closed; requests are served unmined"
-    );
-}
-
-/// The lines that operators look for. spec: proxy §21.3
-fn log_update(app: &App, update: &JobUpdate) {
-    let JobUpdate::Job(job) = update else { return };
-    tracing::info!(
-        "Received mining job: request_id={}, block={:x}, header_prefix={:x}, bits={}",
-        job.request_id,
-        job.parent(),
-        job.prefix,
-        job.bits(),
-    );
-    match app.context.load().parent() {
-        Some(old) if old != job.parent() => {
-            tracing::info!("Block hash changed: {old:x} -> {:x}", job.parent());
-        }
-        _ => {}
-    }
 }

@@ -11,10 +11,10 @@ use crate::broker::settings::{
 };
 use crate::broker::token::Credential;
 use crate::broker::tools::read_list;
+use crate::link::Link;
 use crate::mining::model::{ModelId, Models};
 use crate::registry::rest::{RestRegistry, RestSettings};
 use crate::registry::source::RegistrySource;
-use crate::service::Link;
 use std::path::Path;
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;

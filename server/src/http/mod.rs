@@ -28,6 +28,7 @@ pub mod proofs;
 pub mod relay;
 pub mod request_id;
 pub mod router;
+pub(crate) mod serving;
 pub mod spool;
 pub mod status;
 pub mod tls;

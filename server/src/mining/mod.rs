@@ -4,6 +4,7 @@
 //! the links to a node and to a broker share [`templates::TemplateJobs`] at the one end.
 
 pub mod context;
+pub mod follow;
 pub mod job;
 pub mod model;
 pub mod network;
