@@ -1,14 +1,18 @@
 //! Counters, gauges and histograms of the proxy, and their Prometheus text. Every label value comes
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
+pub mod backfill;
 pub mod busy;
+pub mod in_flight;
 pub mod names;
+pub mod outcome;
+pub mod refresh;
 
-use crate::breaker::Attempt;
+pub use in_flight::InFlight;
+pub use outcome::{Outcome, ProofDrop};
+
 use crate::http::inject::{Class, Route};
-use crate::http::usage::Usage;
 use crate::mining::snapshot::NotMined;
-use crate::priority::Permit;
 use crate::slo::SloSettings;
 use crate::spool::SpoolStats;
 use busy::{BusyMetrics, RequestLabels};
@@ -19,10 +23,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 use tensorpow_core::classify::Tier;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -34,91 +36,6 @@ const LATENCY_BUCKETS: [f64; 15] =
 
 fn latency() -> Histogram {
     Histogram::new(LATENCY_BUCKETS)
-}
-
-/// How a forwarded request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The engine's answer reached the client as a whole.
-    Complete,
-    /// The engine answered with 4xx: the request was at fault.
-    EngineRefused,
-    /// The engine answered with an error of its own.
-    EngineError,
-    /// The engine could not be reached or broke off.
-    EngineBroke,
-    /// The client went away; the engine request was aborted.
-    ClientGone,
-}
-
-impl Outcome {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::EngineRefused => "engine_refused",
-            Self::EngineError => "engine_error",
-            Self::EngineBroke => "engine_broke",
-            Self::ClientGone => "client_gone",
-        }
-    }
-}
-
-/// Why a proof went no further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProofDrop {
-    /// The bytes are no `MiningResponse`.
-    Malformed,
-    /// The message carries no proof.
-    NoPowBlob,
-    /// The proof is for another model than the pinned one.
-    OtherModel,
-    /// An audit proof without a completion id: nobody could fetch it.
-    AuditWithoutId,
-    /// The proof's parent is not the current one: kept, not forwarded.
-    StaleParent,
-    /// There is nobody to forward to: kept.
-    NoSink,
-    /// Neither disk nor sink keep up: not forwarded.
-    SinkQueueFull,
-    /// Mining is paused: kept, not forwarded.
-    Paused,
-    /// The same proof has arrived before.
-    Duplicate,
-}
-
-impl ProofDrop {
-    /// Label for counters and dead letters.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::NoPowBlob => "no_pow_blob",
-            Self::OtherModel => "other_model",
-            Self::AuditWithoutId => "audit_without_completion_id",
-            Self::StaleParent => "stale_parent",
-            Self::NoSink => "no_sink",
-            Self::SinkQueueFull => "sink_queue_full",
-            Self::Paused => "paused",
-            Self::Duplicate => "duplicate",
-        }
-    }
-}
-
-impl fmt::Display for ProofDrop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "the bytes are no MiningResponse",
-            Self::NoPowBlob => "the message carries no proof",
-            Self::OtherModel => "the proof is for another model than the pinned one",
-            Self::AuditWithoutId => "an audit proof without a completion id",
-            Self::StaleParent => "its parent was not the tip when it arrived",
-            Self::NoSink => "there is nobody to forward it to",
-            Self::SinkQueueFull => "neither disk nor sink kept up",
-            Self::Paused => "mining was paused when it arrived",
-            Self::Duplicate => "the same proof has arrived before",
-        })
-    }
 }
 
 /// Values that are read when somebody asks.
@@ -303,18 +220,8 @@ impl Metrics {
     #[must_use]
     pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
         self.busy.begin();
-        InFlight {
-            metrics: self.clone(),
-            labels: RequestLabels { route, model: names::OTHER, class: "user" },
-            kind: "none",
-            generation: false,
-            started: Instant::now(),
-            first_byte: None,
-            streamed: 0,
-            finished: false,
-            permit: None,
-            attempt: None,
-        }
+        let labels = RequestLabels { route, model: names::OTHER, class: "user" };
+        InFlight::begin(self.clone(), labels, None)
     }
 
     /// Starts counting one generation request; `model` is the one that is mined or `other`, as a
@@ -334,18 +241,8 @@ impl Metrics {
         if !matches!(class, Class::Plain(_)) {
             self.injected.get_or_create(&[("kind", kind)]).inc();
         }
-        InFlight {
-            metrics: self.clone(),
-            labels: RequestLabels { route: route.path(), model, class: "user" },
-            kind,
-            generation: true,
-            started: Instant::now(),
-            first_byte: None,
-            streamed: 0,
-            finished: false,
-            permit: None,
-            attempt: None,
-        }
+        let labels = RequestLabels { route: route.path(), model, class: "user" };
+        InFlight::begin(self.clone(), labels, Some(kind))
     }
 
     fn count_uninjected(&self, reason: NotMined) {
@@ -422,104 +319,5 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
-    }
-}
-
-/// Counts one forwarded request from its start to its end; dropped without an outcome, the client
-/// has gone. It carries what the request holds as long: its place at the engine and the breaker's
-/// question whether the engine works.
-#[derive(Debug)]
-pub struct InFlight {
-    metrics: Arc<Metrics>,
-    labels: RequestLabels,
-    kind: &'static str,
-    /// Counts among the active requests.
-    generation: bool,
-    started: Instant,
-    first_byte: Option<Instant>,
-    /// Tokens counted while they streamed.
-    streamed: u64,
-    finished: bool,
-    permit: Option<Permit>,
-    attempt: Option<Attempt>,
-}
-
-impl InFlight {
-    /// The request holds these until it ends.
-    #[must_use]
-    pub fn holding(mut self, permit: Permit, attempt: Attempt) -> Self {
-        self.permit = Some(permit);
-        self.attempt = Some(attempt);
-        self
-    }
-
-    /// Notes that a stream was asked for and sent to the engine.
-    pub fn stream_sent(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            permit.stream_sent();
-        }
-    }
-
-    /// Notes that a piece of a stream has arrived.
-    pub fn piece(&mut self) {
-        self.metrics.busy.token_sign();
-        if self.first_byte.is_some() {
-            return;
-        }
-        self.first_byte = Some(Instant::now());
-        self.metrics.busy.stream_began(self.labels, self.started.elapsed());
-        if let Some(permit) = &mut self.permit {
-            permit.stream_began();
-        }
-        if let Some(attempt) = &mut self.attempt {
-            attempt.succeeded();
-        }
-    }
-
-    /// Counts the events of a piece of a stream as tokens.
-    pub fn streamed(&mut self, events: u64) {
-        self.streamed += events;
-        self.metrics.busy.count_generated(events);
-    }
-
-    /// Ends the count.
-    pub fn finish(&mut self, outcome: Outcome, usage: Option<Usage>) {
-        if std::mem::replace(&mut self.finished, true) {
-            return;
-        }
-        match (outcome, &mut self.attempt) {
-            // An engine that answers works, whatever it answers.
-            (Outcome::Complete | Outcome::EngineRefused | Outcome::EngineError, Some(attempt)) => {
-                attempt.succeeded();
-            }
-            (Outcome::EngineBroke, Some(attempt)) => attempt.failed(),
-            (Outcome::ClientGone, _) | (_, None) => {}
-        }
-        let metrics = &self.metrics;
-        if self.generation {
-            metrics.active.dec();
-        }
-        let route = self.labels.route;
-        let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
-        metrics.requests.get_or_create(&labels).inc();
-        let generating = self.first_byte.map(|began| began.elapsed());
-        let took = self.started.elapsed();
-        metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
-        metrics.busy.judge(outcome);
-        if let Some(usage) = usage {
-            metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
-            metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
-            metrics.busy.count_generated(usage.output.saturating_sub(self.streamed));
-            if self.kind == "mining" {
-                metrics.busy.count_mined_tokens(usage.output);
-            }
-        }
-        self.permit = None;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.finish(Outcome::ClientGone, None);
     }
 }

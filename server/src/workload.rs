@@ -12,7 +12,7 @@ use crate::breaker::Breaker;
 use crate::economics::{Ledger, Prices, Work};
 use crate::http::engines::{EngineIndex, Engines};
 use crate::metrics::Metrics;
-use crate::metrics::busy::BusyGauges;
+use crate::metrics::refresh::BusyGauges;
 use crate::mining::payload::EngineKind;
 use crate::mining::snapshot::ContextCell;
 use crate::priority::pressure::EngineLoad;

@@ -4,6 +4,7 @@ use super::command::{reference, shown};
 use super::layers::{FileText, Layers};
 use super::*;
 use crate::http::auth::Scope;
+use crate::mining::payload::EngineKind;
 
 fn layers(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Layers {
     let owned = |pairs: &[(&str, &str)]| {

@@ -2,15 +2,9 @@
 //! watchdogs, throughput, objectives and money. Everything is counted where it happens; what is
 //! read elsewhere (states, rates, budgets) is set when somebody asks. spec: proxy §21.2, §25
 
-use super::{Counters, Labels, Outcome, latency, names};
-use crate::backfill::End;
-use crate::backfill::gate::Hold;
-use crate::backfill::pool::BackfillReport;
-use crate::breaker::Breaker;
-use crate::economics::Ledger;
+use super::backfill::BackfillInFlight;
+use super::{Counters, Labels, Outcome, latency};
 use crate::http::usage::Usage;
-use crate::priority::PriorityReport;
-use crate::priority::pressure::EngineLoad;
 use crate::slo::{Budget, Kept as Promise, Slo, SloSettings};
 use crate::throughput::{Rates, Throughput, Totals};
 use prometheus_client::metrics::counter::Counter;
@@ -65,42 +59,42 @@ struct Kept {
 /// Counters, gauges and histograms of this part.
 #[derive(Debug)]
 pub struct BusyMetrics {
-    origin: Instant,
+    pub(super) origin: Instant,
     kept: Mutex<Kept>,
     /// Bits of an f64.
-    floor_factor: AtomicU64,
-    duration: Histograms<4>,
-    first_token: Histograms<3>,
-    output_token: Histograms<3>,
-    queue_wait: Histograms<2>,
-    refused: Counters<2>,
-    connect: Histograms<1>,
-    loop_lag: Histogram,
-    backfill_requests: Counters<2>,
-    backfill_retries: Counter,
-    token_signs: AtomicU64,
-    mined_tokens: AtomicU64,
-    backfill_tokens: AtomicU64,
+    pub(super) floor_factor: AtomicU64,
+    pub(super) duration: Histograms<4>,
+    pub(super) first_token: Histograms<3>,
+    pub(super) output_token: Histograms<3>,
+    pub(super) queue_wait: Histograms<2>,
+    pub(super) refused: Counters<2>,
+    pub(super) connect: Histograms<1>,
+    pub(super) loop_lag: Histogram,
+    pub(super) backfill_requests: Counters<2>,
+    pub(super) backfill_retries: Counter,
+    pub(super) token_signs: AtomicU64,
+    pub(super) mined_tokens: AtomicU64,
+    pub(super) backfill_tokens: AtomicU64,
     /// Generated tokens of users and backfill, as they come.
-    generated: Counter,
-    shares: AtomicU64,
-    blocks: AtomicU64,
-    alarms: Counters<2>,
-    alarm_state: Gauges<1>,
-    backfill_floor: Gauge,
-    backfill_target: Gauge,
-    backfill_active: Gauge,
-    backfill_hold: Gauges<1>,
-    degradation: Gauge,
-    users: Gauges<1>,
-    engine_load: Gauges<1>,
-    breaker_state: Gauges<1>,
-    breaker_trips: Gauges<1>,
-    rates: Floats<1>,
-    slo_left: Floats<2>,
-    slo_burn: Floats<2>,
-    money: Floats<1>,
-    replicas: Gauge,
+    pub(super) generated: Counter,
+    pub(super) shares: AtomicU64,
+    pub(super) blocks: AtomicU64,
+    pub(super) alarms: Counters<2>,
+    pub(super) alarm_state: Gauges<1>,
+    pub(super) backfill_floor: Gauge,
+    pub(super) backfill_target: Gauge,
+    pub(super) backfill_active: Gauge,
+    pub(super) backfill_hold: Gauges<1>,
+    pub(super) degradation: Gauge,
+    pub(super) users: Gauges<1>,
+    pub(super) engine_load: Gauges<1>,
+    pub(super) breaker_state: Gauges<1>,
+    pub(super) breaker_trips: Gauges<1>,
+    pub(super) rates: Floats<1>,
+    pub(super) slo_left: Floats<2>,
+    pub(super) slo_burn: Floats<2>,
+    pub(super) money: Floats<1>,
+    pub(super) replicas: Gauge,
 }
 
 impl BusyMetrics {
@@ -385,114 +379,9 @@ impl BusyMetrics {
         (self.origin.elapsed(), kept.clock.busy + running)
     }
 
-    /// Sets the gauges that are read elsewhere.
-    pub fn refresh(&self, now: &BusyGauges<'_>) {
-        let whole = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        let BackfillReport { floor, target, active, hold } = now.backfill;
-        self.backfill_floor.set(whole(floor));
-        self.backfill_target.set(whole(target));
-        self.backfill_active.set(whole(active));
-        for reason in Hold::ALL {
-            let holds = i64::from(hold == Some(reason));
-            self.backfill_hold.get_or_create(&[("reason", reason.as_str())]).set(holds);
-        }
-        self.degradation.set(now.priority.level.gauge());
-        self.users.get_or_create(&[("at", "engine")]).set(whole(now.priority.at.users));
-        self.users.get_or_create(&[("at", "queue")]).set(whole(now.priority.at.queued));
-        let EngineLoad { running, waiting, slots, generated: _ } = now.load;
-        for (what, value) in [("running", running), ("waiting", waiting), ("slots", slots)] {
-            if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
-                self.engine_load.get_or_create(&[("requests", what)]).set(value);
-            }
-        }
-        for breaker in now.breakers {
-            let labels = [("breaker", names::label(breaker.name()))];
-            self.breaker_state.get_or_create(&labels).set(breaker.state().gauge());
-            let trips = i64::try_from(breaker.trips()).unwrap_or(i64::MAX);
-            self.breaker_trips.get_or_create(&labels).set(trips);
-        }
-        let (rates, _) = self.throughput();
-        for (what, value) in [
-            ("prompt_tokens_per_second", rates.prompt_tokens_per_sec),
-            ("completion_tokens_per_second", rates.completion_tokens_per_sec),
-            ("completions_per_minute", rates.completions_per_min),
-            ("hashes_per_second", rates.hashes_per_sec),
-        ] {
-            self.rates.get_or_create(&[("rate", what)]).set(value);
-        }
-        for budget in self.budgets() {
-            let labels = [("objective", budget.objective.as_str()), ("window", budget.window)];
-            self.slo_left.get_or_create(&labels).set(budget.left);
-            self.slo_burn.get_or_create(&labels).set(budget.burn_rate);
-        }
-        for (what, value) in now.ledger.rows() {
-            self.money.get_or_create(&[("figure", what)]).set(value);
-        }
-        self.replicas.set(i64::from(now.replicas));
-    }
-
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // Counts stay usable whatever happened to whoever held it.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// States that are read when somebody asks.
-#[derive(Debug)]
-pub struct BusyGauges<'a> {
-    /// Backfill.
-    pub backfill: BackfillReport,
-    /// Users and degradation.
-    pub priority: PriorityReport,
-    /// The engine's own words.
-    pub load: EngineLoad,
-    /// All breakers.
-    pub breakers: &'a [Arc<Breaker>],
-    /// The books.
-    pub ledger: Ledger,
-    /// Engines this load needs.
-    pub replicas: u32,
-}
-
-/// Counts one backfill request from its start to its end.
-#[derive(Debug)]
-pub struct BackfillInFlight {
-    metrics: Arc<BusyMetrics>,
-    started: Instant,
-    finished: bool,
-}
-
-impl BackfillInFlight {
-    /// Ends the count.
-    pub fn finish(mut self, end: &End) {
-        let (outcome, reason, usage) = match end {
-            End::Completed(usage) => ("complete", "", *usage),
-            End::Failed(_) => ("failed", "", None),
-            End::Held(hold) => ("held", hold.as_str(), None),
-            End::Cancelled(why) => ("cancelled", why.as_str(), None),
-        };
-        self.close(outcome, reason, usage);
-    }
-
-    fn close(&mut self, outcome: &'static str, reason: &'static str, usage: Option<Usage>) {
-        if std::mem::replace(&mut self.finished, true) {
-            return;
-        }
-        let labels = [("outcome", outcome), ("reason", reason)];
-        self.metrics.backfill_requests.get_or_create(&labels).inc();
-        let labels = RequestLabels { route: "backfill", model: "mined", class: "backfill" };
-        self.metrics.end(labels, outcome, self.started.elapsed(), None, usage);
-        if let Some(usage) = usage {
-            self.metrics.count_mined_tokens(usage.output);
-            self.metrics.backfill_tokens.fetch_add(usage.output, Ordering::Relaxed);
-            self.metrics.generated.inc_by(usage.output);
-        }
-    }
-}
-
-impl Drop for BackfillInFlight {
-    fn drop(&mut self) {
-        self.close("cancelled", "stopping", None);
     }
 }
 

@@ -1,0 +1,129 @@
+//! One forwarded request while it runs.
+
+use super::Metrics;
+use super::busy::RequestLabels;
+use super::outcome::Outcome;
+use crate::breaker::Attempt;
+use crate::http::usage::Usage;
+use crate::priority::Permit;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Counts one forwarded request from its start to its end; dropped without an outcome, the client
+/// has gone. It carries what the request holds as long: its place at the engine and the breaker's
+/// question whether the engine works.
+#[derive(Debug)]
+pub struct InFlight {
+    metrics: Arc<Metrics>,
+    labels: RequestLabels,
+    kind: &'static str,
+    /// Counts among the active requests.
+    generation: bool,
+    started: Instant,
+    first_byte: Option<Instant>,
+    /// Tokens counted while they streamed.
+    streamed: u64,
+    finished: bool,
+    permit: Option<Permit>,
+    attempt: Option<Attempt>,
+}
+
+impl InFlight {
+    /// Counts from now on; `kind` says how far a generation request is mined.
+    pub(super) fn begin(
+        metrics: Arc<Metrics>,
+        labels: RequestLabels,
+        kind: Option<&'static str>,
+    ) -> Self {
+        Self {
+            metrics,
+            labels,
+            kind: kind.unwrap_or("none"),
+            generation: kind.is_some(),
+            started: Instant::now(),
+            first_byte: None,
+            streamed: 0,
+            finished: false,
+            permit: None,
+            attempt: None,
+        }
+    }
+
+    /// The request holds these until it ends.
+    #[must_use]
+    pub fn holding(mut self, permit: Permit, attempt: Attempt) -> Self {
+        self.permit = Some(permit);
+        self.attempt = Some(attempt);
+        self
+    }
+
+    /// Notes that a stream was asked for and sent to the engine.
+    pub fn stream_sent(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.stream_sent();
+        }
+    }
+
+    /// Notes that a piece of a stream has arrived.
+    pub fn piece(&mut self) {
+        self.metrics.busy.token_sign();
+        if self.first_byte.is_some() {
+            return;
+        }
+        self.first_byte = Some(Instant::now());
+        self.metrics.busy.stream_began(self.labels, self.started.elapsed());
+        if let Some(permit) = &mut self.permit {
+            permit.stream_began();
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.succeeded();
+        }
+    }
+
+    /// Counts the events of a piece of a stream as tokens.
+    pub fn streamed(&mut self, events: u64) {
+        self.streamed += events;
+        self.metrics.busy.count_generated(events);
+    }
+
+    /// Ends the count.
+    pub fn finish(&mut self, outcome: Outcome, usage: Option<Usage>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        match (outcome, &mut self.attempt) {
+            // An engine that answers works, whatever it answers.
+            (Outcome::Complete | Outcome::EngineRefused | Outcome::EngineError, Some(attempt)) => {
+                attempt.succeeded();
+            }
+            (Outcome::EngineBroke, Some(attempt)) => attempt.failed(),
+            (Outcome::ClientGone, _) | (_, None) => {}
+        }
+        let metrics = &self.metrics;
+        if self.generation {
+            metrics.active.dec();
+        }
+        let route = self.labels.route;
+        let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
+        metrics.requests.get_or_create(&labels).inc();
+        let generating = self.first_byte.map(|began| began.elapsed());
+        let took = self.started.elapsed();
+        metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
+        metrics.busy.judge(outcome);
+        if let Some(usage) = usage {
+            metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
+            metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            metrics.busy.count_generated(usage.output.saturating_sub(self.streamed));
+            if self.kind == "mining" {
+                metrics.busy.count_mined_tokens(usage.output);
+            }
+        }
+        self.permit = None;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.finish(Outcome::ClientGone, None);
+    }
+}
