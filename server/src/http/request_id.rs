@@ -3,6 +3,7 @@
 //! spec: proxy §4, W3C Trace Context
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 
 /// The trace a request belongs to.
@@ -20,8 +21,7 @@ impl RequestId {
     /// has no random numbers.
     #[must_use]
     pub fn fresh(client: &HeaderMap) -> Option<Self> {
-        let mut bits = [0; 24];
-        getrandom::fill(&mut bits).ok()?;
+        let bits = fresh_bits()?;
         let (id, span) = bits.split_at(16);
         let mut text = [0; 32];
         hex::encode_to_slice(id, &mut text).ok()?;
@@ -57,6 +57,31 @@ impl RequestId {
     pub fn trace_id(&self) -> Option<&str> {
         self.traceparent.as_ref()?.to_str().ok()?.get(3..35)
     }
+}
+
+/// Random bytes that a thread has in store.
+struct Stock {
+    bytes: [u8; 64 * BITS],
+    left: usize,
+}
+
+/// Bytes of an id and a span.
+const BITS: usize = 24;
+
+thread_local! {
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; 64 * BITS], left: 0 }) };
+}
+
+/// Random bytes that nobody gets twice; the system is asked once for many.
+fn fresh_bits() -> Option<[u8; BITS]> {
+    STOCK.with_borrow_mut(|Stock { bytes, left }| {
+        if *left == 0 {
+            getrandom::fill(bytes).ok()?;
+            *left = bytes.len() / BITS;
+        }
+        *left -= 1;
+        bytes.as_chunks().0.get(*left).copied()
+    })
 }
 
 /// `version-traceid-parentid-flags`, all of it lowercase hex, no id all zeros, no version ff.
