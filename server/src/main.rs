@@ -11,12 +11,17 @@ use tensorpow_server::devnet::broker::command::{self as broker_command, DevBroke
 use tensorpow_server::devnet::check::block_target;
 use tensorpow_server::devnet::node::DevNode;
 use tensorpow_server::devnet::node_command::DevNodeArgs;
+use tensorpow_server::link::Link;
 use tensorpow_server::proof_command::{self, ProofCommand};
 use tensorpow_server::quickstart::QuickstartArgs;
-use tensorpow_server::service::{Link, Service};
+use tensorpow_server::service::Service;
 use tensorpow_server::spool_command::{self, SpoolCommand};
 use tensorpow_server::vdf_command::{self, VdfCommand};
 use tensorpow_server::{log, quickstart};
+
+/// A request is a hundred small pieces of memory, taken by one thread and given back by another.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The miner's proxy of TensorCash: serves the OpenAI API and mines with the same forward pass.
 #[derive(Debug, Parser)]

@@ -20,10 +20,11 @@ use tensorpow_server::breaker::Breaker;
 use tensorpow_server::config::{Config, DevnetArgs, ProxyArgs};
 use tensorpow_server::devnet::chain::DevChain;
 use tensorpow_server::http::App;
+use tensorpow_server::link::Link;
 use tensorpow_server::mining::job::{Job, JobSource, JobUpdate};
 use tensorpow_server::mining::model::{ModelRecord, Models};
 use tensorpow_server::mining::vdf::VdfState;
-use tensorpow_server::service::{Link, Service};
+use tensorpow_server::service::Service;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 

@@ -25,10 +25,11 @@ use tensorpow_server::config::Config;
 use tensorpow_server::config::layers::Layers;
 use tensorpow_server::http::App;
 use tensorpow_server::http::limits::{Client, Place};
+use tensorpow_server::link::Link;
 use tensorpow_server::mining::job::{JobSource, JobUpdate};
 use tensorpow_server::mining::model::Models;
 use tensorpow_server::mining::sink::{Attempt, ProofSink, ReceivedProof, Verdict};
-use tensorpow_server::service::{Link, Service};
+use tensorpow_server::service::Service;
 
 /// Generation requests that run at a time, so that the house can be filled.
 const CONCURRENCY: usize = 4;

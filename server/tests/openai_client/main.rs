@@ -13,7 +13,8 @@ use std::time::Duration;
 use tensorpow_core::target::{CompactTarget, Target};
 use tensorpow_server::config::layers::Layers;
 use tensorpow_server::config::{Config, DevnetArgs, ShareTarget};
-use tensorpow_server::service::{Link, Service};
+use tensorpow_server::link::Link;
+use tensorpow_server::service::Service;
 use tokio::net::TcpListener;
 
 /// The version that is tested.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use tensorpow_server::active_model::ActiveModelSettings;
 use tensorpow_server::active_model::supervisor::SupervisorSettings;
 use tensorpow_server::devnet::registry::record;
+use tensorpow_server::link::Link;
 use tensorpow_server::mining::model::ModelRecord;
-use tensorpow_server::service::Link;
 
 const PATH: &str = "/v1/mining/active-model";
 const KEY: &str = "internal-secret";

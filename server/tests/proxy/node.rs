@@ -16,6 +16,7 @@ use tensorpow_core::units::{BlockHash, Digest, HeaderPrefix, MerkleRoot};
 use tensorpow_server::active_model::ActiveModelSettings;
 use tensorpow_server::devnet::messages::{garbage, job_message};
 use tensorpow_server::devnet::node::{DevNode, DevNodeSettings};
+use tensorpow_server::link::Link;
 use tensorpow_server::mining::job::{Job, JobSource, JobUpdate};
 use tensorpow_server::mining::model::Models;
 use tensorpow_server::mining::network::Network;
@@ -26,7 +27,6 @@ use tensorpow_server::node::feed::{FeedSettings, JobFeed};
 use tensorpow_server::node::results::{NodeSink, ResultSettings};
 use tensorpow_server::node::{Node, NodeSettings};
 use tensorpow_server::registry::rest::{RestRegistry, RestSettings};
-use tensorpow_server::service::Link;
 use tensorpow_server::zap::AllowList;
 
 const REPLY: Script = Script::Json(200, "{}");

@@ -99,7 +99,7 @@ async fn a_second_proxy_on_the_same_folder_does_not_start() {
     let flags = ["--data-dir", data.path().to_str().unwrap()];
     let _first = Worker::plain(REPLY, &flags).await;
     let engine = MockEngine::start(REPLY).await;
-    let (link, _) = tensorpow_server::service::Link::to_devnet(chain_settings(&[]));
+    let (link, _) = tensorpow_server::link::Link::to_devnet(chain_settings(&[]));
     let config = config(&engine.url(), &flags);
     let error = tensorpow_server::service::Service::start(config, Some(link)).await.unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "{error}");
