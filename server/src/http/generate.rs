@@ -10,14 +10,13 @@ use super::errors::ApiError;
 use super::headers::{X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_engine, media_type};
 use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
-use super::request_id::RequestId;
-use super::router::Peer;
+use super::router::{Asked, Peer};
 use crate::metrics::names;
 use crate::mining::payload::Dialect;
 use crate::priority::Permit;
 use crate::priority::queue::ClientClass;
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
+use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use bytes::Bytes;
@@ -26,39 +25,18 @@ use http_body_util::BodyExt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-/// Everything a generation handler is given.
-type Parts = (State<Arc<App>>, Extension<RequestId>, Extension<Caller>, Option<Extension<Peer>>);
-
-/// POST `/v1/chat/completions`
+/// Answers one generation request.
 ///
 /// # Errors
 /// [`ApiError`] for a bad request or a failing engine.
-pub async fn chat_completions(parts: Parts, request: Request) -> Result<Response<Body>, ApiError> {
-    generate(parts, Route::ChatCompletions, request).await
-}
-
-/// POST `/v1/completions`
-///
-/// # Errors
-/// [`ApiError`] for a bad request or a failing engine.
-pub async fn completions(parts: Parts, request: Request) -> Result<Response<Body>, ApiError> {
-    generate(parts, Route::Completions, request).await
-}
-
-/// POST `/v1/responses`
-///
-/// # Errors
-/// [`ApiError`] for a bad request or a failing engine.
-pub async fn responses(parts: Parts, request: Request) -> Result<Response<Body>, ApiError> {
-    generate(parts, Route::Responses, request).await
-}
-
-async fn generate(
-    (State(app), Extension(id), Extension(caller), peer): Parts,
+pub async fn generate(
+    app: &Arc<App>,
     route: Route,
+    asked: &Asked,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    let place = app.limiter.admit(client(&caller, peer))?;
+    let Asked { id, caller, peer } = asked;
+    let place = app.limiter.admit(client(caller, *peer))?;
     let (head, body) = request.into_parts();
     if !media_type(&head.headers).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
     {
@@ -67,14 +45,14 @@ async fn generate(
             "Content-Type must be application/json",
         ));
     }
-    let body = read_body(&app, body).await?;
-    let mut prepared = prepare_body(&app, route, &head.headers, &body)?;
+    let body = read_body(app, body).await?;
+    let mut prepared = prepare_body(app, route, &head.headers, &body)?;
     let engine = app.engines.for_model(prepared.model.as_deref());
     let importance = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
-    let permit = let_in(&app, engine, importance).await?;
+    let permit = let_in(app, engine, importance).await?;
     if !permit.waited().is_zero() {
         // The mining context may have moved on meanwhile.
-        prepared = prepare_body(&app, route, &head.headers, &body)?;
+        prepared = prepare_body(app, route, &head.headers, &body)?;
     }
     let attempt = app.engines.get(engine).begin().await.map_err(|open| {
         app.metrics.busy().count_refused(importance.as_str(), "breaker_open");
@@ -89,7 +67,7 @@ async fn generate(
     }
     let shows_our_key = caller.key.is_some();
     let key = app.engines.get(engine).key();
-    let headers = for_engine(&head.headers, &id, key, shows_our_key);
+    let headers = for_engine(&head.headers, id, key, shows_our_key);
     let answered = Answered {
         counted,
         place: Some(place),
@@ -99,7 +77,7 @@ async fn generate(
     // From here on a client that goes away drops this future, and with it the engine request.
     let path = PathAndQuery::from_static(route.path());
     let mut response =
-        forward(&app, engine, Method::POST, &path, headers, prepared.body, answered).await?;
+        forward(app, engine, Method::POST, &path, headers, prepared.body, answered).await?;
     if let Ok(value) = HeaderValue::from_str(&class.to_string()) {
         response.headers_mut().insert(X_TENSORPOW_MINING, value);
     }
@@ -136,10 +114,10 @@ fn model_label(class: Class, model: Option<&str>) -> &'static str {
 }
 
 /// Whose share of the running requests it is.
-fn client(caller: &Caller, peer: Option<Extension<Peer>>) -> Client {
+fn client(caller: &Caller, peer: Option<Peer>) -> Client {
     match (&caller.key, peer) {
         (Some(key), _) => Client::Key(key.clone()),
-        (None, Some(Extension(Peer(address)))) => Client::Address(address),
+        (None, Some(Peer(address))) => Client::Address(address),
         (None, None) => Client::Address(Ipv4Addr::LOCALHOST.into()),
     }
 }

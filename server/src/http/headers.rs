@@ -25,19 +25,21 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-fn is_hop_by_hop(name: &HeaderName, named_by_connection: &[String]) -> bool {
+fn is_hop_by_hop(name: &HeaderName, named_by_connection: &[&str]) -> bool {
     HOP_BY_HOP.contains(&name.as_str())
-        || named_by_connection.iter().any(|listed| listed == name.as_str())
+        || named_by_connection.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_str()))
 }
 
-/// The header names a `Connection` header lists, in lower case.
-fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+/// The header names a `Connection` header lists.
+fn named_by_connection(headers: &HeaderMap) -> Vec<&str> {
     headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
+        .map(str::trim)
+        // They are dropped anyway.
+        .filter(|name| !HOP_BY_HOP.contains(name))
         .collect()
 }
 

@@ -13,6 +13,7 @@ use super::generate::read_body;
 use super::headers::{for_client, for_engine};
 use super::relay::buffer;
 use super::request_id::RequestId;
+use super::router::Asked;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::PathAndQuery;
@@ -31,10 +32,13 @@ type Parts = (State<Arc<App>>, Extension<RequestId>, Extension<Caller>);
 ///
 /// # Errors
 /// [`ApiError`] for a body over the limit or a failing engine.
-pub async fn embeddings(parts: Parts, request: Request) -> Result<Response<Body>, ApiError> {
-    let (State(app), Extension(id), Extension(caller)) = parts;
+pub async fn embeddings(
+    app: &Arc<App>,
+    asked: &Asked,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read_body(&app, body).await?;
+    let body = read_body(app, body).await?;
     // What is no object names no model; the engine judges it. One engine gets everything.
     let model = match app.engines.are_several() {
         true => JsonObject::parse(&body).ok().and_then(|object| object.string("model")),
@@ -42,8 +46,8 @@ pub async fn embeddings(parts: Parts, request: Request) -> Result<Response<Body>
     };
     let engine = app.engines.for_model(model.as_deref());
     let path = PathAndQuery::from_static("/v1/embeddings");
-    let headers = engine_headers(&app, engine, &head.headers, &id, &caller);
-    pass(&app, engine, "/v1/embeddings", Method::POST, &path, headers, body).await
+    let headers = engine_headers(app, engine, &head.headers, &asked.id, &asked.caller);
+    pass(app, engine, "/v1/embeddings", Method::POST, &path, headers, body).await
 }
 
 /// GET `/props`: of the engine that the query's `model` is routed to.

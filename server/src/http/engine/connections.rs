@@ -34,7 +34,7 @@ pub struct Connections {
 #[derive(Debug)]
 pub enum Unanswered {
     /// The request has not left: nobody is there.
-    NoConnection(String),
+    NoConnection(String, Box<Request<Full<Bytes>>>),
     /// It may have arrived.
     Sent(String),
 }
@@ -68,7 +68,10 @@ impl Connections {
                 },
             }
         }
-        let line = self.connect().await.map_err(Unanswered::NoConnection)?;
+        let line = match self.connect().await {
+            Ok(line) => line,
+            Err(error) => return Err(Unanswered::NoConnection(error, Box::new(request))),
+        };
         let failed = |failed: Failed| Unanswered::Sent(chain(failed.error()));
         self.send_on(line, request).await.map_err(failed)
     }

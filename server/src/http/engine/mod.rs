@@ -189,24 +189,25 @@ impl Engine {
             Purpose::Backfill => (&self.backfill, 0),
         };
         let limit = self.timeouts.first_byte;
+        let mut request = request(method, path, headers, body);
         loop {
-            let request = request(method.clone(), path, headers.clone(), body.clone());
             let Ok(sent) = tokio::time::timeout(limit, pool.send(request)).await else {
                 return Err(EngineError::Timeout(limit));
             };
-            let error = match sent {
+            let (error, unsent) = match sent {
                 Ok(answer) => return Ok(answer),
                 Err(Unanswered::Sent(error)) => {
                     self.presence.broke_off();
                     return Err(EngineError::Unreachable(error));
                 }
-                Err(Unanswered::NoConnection(error)) => error,
+                Err(Unanswered::NoConnection(error, unsent)) => (error, unsent),
             };
             self.presence.missed();
             if returns == 0 || !self.presence.comes_back(self.timeouts.absence).await {
                 return Err(EngineError::Unreachable(error));
             }
             returns -= 1;
+            request = *unsent;
         }
     }
 
@@ -230,7 +231,7 @@ impl Engine {
         let request = request(Method::GET, &PathAndQuery::from_static(path), headers, Bytes::new());
         match tokio::time::timeout(limit, self.control.send(request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Unanswered::NoConnection(error) | Unanswered::Sent(error))) => {
+            Ok(Err(Unanswered::NoConnection(error, _) | Unanswered::Sent(error))) => {
                 Err(EngineError::Unreachable(error))
             }
             Err(_) => Err(EngineError::Timeout(limit)),
