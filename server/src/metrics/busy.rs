@@ -2,6 +2,7 @@
 //! watchdogs, throughput, objectives and money. Everything is counted where it happens; what is
 //! read elsewhere (states, rates, budgets) is set when somebody asks. spec: proxy §21.2, §25
 
+use super::proof_latency::ProofLatency;
 use super::{Counters, Labels, Outcome, latency, names};
 use crate::backfill::End;
 use crate::backfill::gate::Hold;
@@ -72,6 +73,7 @@ pub struct BusyMetrics {
     duration: Histograms<4>,
     first_token: Histograms<3>,
     output_token: Histograms<3>,
+    proof_latency: ProofLatency,
     queue_wait: Histograms<2>,
     refused: Counters<2>,
     connect: Histograms<1>,
@@ -79,7 +81,7 @@ pub struct BusyMetrics {
     backfill_requests: Counters<2>,
     backfill_retries: Counter,
     token_signs: AtomicU64,
-    mined_tokens: AtomicU64,
+    mined_tokens: Counter,
     backfill_tokens: AtomicU64,
     /// Generated tokens of users and backfill, as they come.
     generated: Counter,
@@ -117,6 +119,7 @@ impl BusyMetrics {
             duration: histograms(latency),
             first_token: histograms(latency),
             output_token: histograms(short_times),
+            proof_latency: ProofLatency::default(),
             queue_wait: histograms(latency),
             refused: Counters::default(),
             connect: histograms(short_times),
@@ -124,7 +127,7 @@ impl BusyMetrics {
             backfill_requests: Counters::default(),
             backfill_retries: Counter::default(),
             token_signs: AtomicU64::new(0),
-            mined_tokens: AtomicU64::new(0),
+            mined_tokens: Counter::default(),
             backfill_tokens: AtomicU64::new(0),
             generated: Counter::default(),
             shares: AtomicU64::new(0),
@@ -157,9 +160,15 @@ impl BusyMetrics {
              the answer's usage says more",
             self.generated.clone(),
         );
+        to.register(
+            "mined_tokens",
+            "Generated tokens of mined answers; 256 of an answer are a window",
+            self.mined_tokens.clone(),
+        );
         to.register("request_duration_seconds", "Time until the last byte", self.duration.clone());
         to.register("first_token_seconds", "Time until a stream begins", self.first_token.clone());
         to.register("output_token_seconds", "Time per generated token", self.output_token.clone());
+        self.proof_latency.register(to);
         to.register("queue_wait_seconds", "Time spent at the door", self.queue_wait.clone());
         to.register("engine_connect_seconds", "Time to connect to an engine", self.connect.clone());
         to.register("queue_refused", "Requests that were not let in", self.refused.clone());
@@ -196,7 +205,13 @@ impl BusyMetrics {
         self.connect.get_or_create(&[("engine", engine)]).clone()
     }
 
-    /// A user's request was let in after waiting.
+    /// How long proofs come after their answers.
+    #[must_use]
+    pub const fn proof_latency(&self) -> &ProofLatency {
+        &self.proof_latency
+    }
+
+    /// A user's request was let in, or sent away, after waiting.
     pub fn observe_wait(&self, class: &'static str, outcome: &'static str, waited: Duration) {
         let labels = [("client", class), ("outcome", outcome)];
         self.queue_wait.get_or_create(&labels).observe(waited.as_secs_f64());
@@ -288,13 +303,13 @@ impl BusyMetrics {
 
     /// Generated tokens that were mined: their windows must leave proofs.
     pub fn count_mined_tokens(&self, tokens: u64) {
-        self.mined_tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.mined_tokens.inc_by(tokens);
     }
 
     /// All of them so far.
     #[must_use]
     pub fn mined_tokens(&self) -> u64 {
-        self.mined_tokens.load(Ordering::Relaxed)
+        self.mined_tokens.get()
     }
 
     /// Generated tokens of backfill so far.
@@ -318,10 +333,10 @@ impl BusyMetrics {
         (self.shares.load(Ordering::Relaxed), self.blocks.load(Ordering::Relaxed))
     }
 
-    /// Starts counting one backfill request.
-    pub fn begin_backfill(self: &Arc<Self>) -> BackfillInFlight {
+    /// Starts counting one backfill request; `model` is a label of [`names`].
+    pub fn begin_backfill(self: &Arc<Self>, model: &'static str) -> BackfillInFlight {
         self.begin();
-        BackfillInFlight { metrics: self.clone(), started: Instant::now(), finished: false }
+        BackfillInFlight { metrics: self.clone(), model, started: Instant::now(), finished: false }
     }
 
     /// A backfill request is sent once more.
@@ -458,6 +473,7 @@ pub struct BusyGauges<'a> {
 #[derive(Debug)]
 pub struct BackfillInFlight {
     metrics: Arc<BusyMetrics>,
+    model: &'static str,
     started: Instant,
     finished: bool,
 }
@@ -480,7 +496,7 @@ impl BackfillInFlight {
         }
         let labels = [("outcome", outcome), ("reason", reason)];
         self.metrics.backfill_requests.get_or_create(&labels).inc();
-        let labels = RequestLabels { route: "backfill", model: "mined", class: "backfill" };
+        let labels = RequestLabels { route: "backfill", model: self.model, class: "backfill" };
         self.metrics.end(labels, outcome, self.started.elapsed(), None, usage);
         if let Some(usage) = usage {
             self.metrics.count_mined_tokens(usage.output);
