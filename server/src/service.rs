@@ -23,7 +23,7 @@ use crate::http::tls::{self, TlsError};
 use crate::http::{App, StatusReport, listen};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
-use crate::mining::job::{JobSource, JobUpdate};
+use crate::mining::job::{JobSource, JobUpdate, Reconnect};
 use crate::mining::model::Models;
 use crate::mining::pause::Pause;
 use crate::mining::payload::PayloadSettings;
@@ -112,6 +112,8 @@ pub struct Link {
     pub active_model: ActiveModelSettings,
     /// What the link counts by itself.
     pub metrics: Vec<Box<dyn MetricCollector>>,
+    /// What a watchdog's `reconnect` does; `None` where there is no connection to open anew.
+    pub reconnect: Option<Reconnect>,
     /// What keeps a connection to a broker, once the proxy is there to serve it.
     pub broker: Option<Client>,
 }
@@ -151,6 +153,7 @@ impl Link {
             registry: Vec::new(),
             active_model: ActiveModelSettings::default(),
             metrics: Vec::new(),
+            reconnect: None,
             broker: None,
         };
         (link, chain)
@@ -170,6 +173,7 @@ impl Link {
         let pause = Arc::new(Pause::default());
         let (version, network) = (settings.mined_version(), settings.network);
         let node = Node::open(settings, pause.clone())?;
+        let reconnect = node.reconnect();
         let reporting = node.report.clone();
         let report: StatusReport = Arc::new(move || {
             serde_json::json!({
@@ -189,6 +193,7 @@ impl Link {
             registry,
             active_model,
             metrics: vec![Box::new(node.report)],
+            reconnect: Some(reconnect),
             broker: None,
         })
     }
@@ -209,6 +214,7 @@ impl Link {
             registry.push(Box::new(pushed));
         }
         let reporting = broker.report.clone();
+        let shared = broker.client.shared().clone();
         Self {
             source: Box::new(broker.source),
             sink: broker.sink,
@@ -220,6 +226,7 @@ impl Link {
             registry,
             active_model,
             metrics: vec![Box::new(broker.report)],
+            reconnect: Some(Arc::new(move || shared.redial())),
             broker: Some(broker.client),
         }
     }
@@ -357,7 +364,8 @@ impl Service {
         let exit = Arc::new(Notify::new());
         let (stop_backfill, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
-        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect: None };
+        let reconnect = link.as_ref().and_then(|link| link.reconnect.clone());
+        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect };
         let stopped = async move {
             // A service that is dropped stops it too.
             let _ = stopped.await;

@@ -271,12 +271,16 @@ impl Watchdogs {
             // A paused or stale job is another watchdog's business.
             Watched::Vdf => !seen.mining || seen.vdf.is_none() || seen.vdf != self.last.vdf,
             Watched::Job => {
-                return match (seen.mining, seen.job_age) {
-                    (false, _) => Duration::ZERO,
-                    (true, Some(age)) => age,
-                    // Without any job the time since the start counts.
-                    (true, None) => self.since_moved(watched, now),
-                };
+                match (seen.mining, seen.job_age) {
+                    (false, _) => self.states[watched.index()].moved = now,
+                    (true, Some(age)) => {
+                        self.states[watched.index()].moved = now.checked_sub(age).unwrap_or(now);
+                        return age;
+                    }
+                    // Without any job the time since the start counts, or since the last one.
+                    (true, None) => {}
+                }
+                return self.since_moved(watched, now);
             }
             Watched::ProofFeed => {
                 if seen.proofs != self.last.proofs || !seen.mining {

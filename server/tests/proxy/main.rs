@@ -1,7 +1,7 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
 //! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes
-//! of its proofs ([`collector`], [`chain`], [`spool`], [`latency`]),
-//! and what is left when clients leave ([`abandoned`]).
+//! of its proofs ([`collector`], [`chain`], [`spool`], [`latency`]), how links come back
+//! ([`broker`], [`reconnect`]), and what is left when clients leave ([`abandoned`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -19,6 +19,7 @@ mod latency;
 mod mcp;
 mod miner;
 mod node;
+mod reconnect;
 mod registry;
 mod relay;
 mod routes;
