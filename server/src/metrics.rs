@@ -2,6 +2,7 @@
 //! from a fixed set, so that no client can grow the registry. spec: proxy §25
 
 pub mod busy;
+pub mod info;
 pub mod names;
 pub mod proof_latency;
 

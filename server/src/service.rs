@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
+use crate::gpu::gauges::GpuGauges;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
 use crate::http::engines::Engines;
@@ -23,6 +24,7 @@ use crate::http::tls::{self, TlsError};
 use crate::http::{App, StatusReport, listen};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::metrics::info::MiningInfo;
 use crate::mining::job::{JobSource, JobUpdate, Reconnect};
 use crate::mining::model::Models;
 use crate::mining::pause::Pause;
@@ -288,6 +290,14 @@ impl Service {
         let context = Arc::new(ContextCell::with_pause(models, settings, pause.clone()));
         let registrar = Arc::new(Registrar::new(context.clone()));
         let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let network = match link.as_ref().map(|link| link.source.name()) {
+            Some(name @ "devnet") => name,
+            _ => config.network.as_str(),
+        };
+        collectors.push(Box::new(MiningInfo::new(network, context.clone())));
+        if config.settings.gpu.gauges {
+            collectors.extend(gpu_gauges());
+        }
         let mut active_model =
             ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
         if let Some(link) = &mut link {
@@ -523,6 +533,19 @@ impl Serving {
 async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
     let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
     opened.unwrap_or(Err(SpoolError::Closed))
+}
+
+/// Gauges of the graphics cards. They are no reason not to start.
+fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
+    match GpuGauges::nvidia() {
+        Ok(gauges) => Some(Box::new(gauges)),
+        Err(error) => {
+            tracing::warn!(
+                "no gauges of graphics cards: there is no thread to read them on: {error}"
+            );
+            None
+        }
+    }
 }
 
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
