@@ -413,6 +413,7 @@ impl Service {
             self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
+        self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
         let app = self.app.clone();
