@@ -3,6 +3,7 @@
 //! a driver in trouble may take its time; where it is not installed there are no gauges and nothing
 //! is said. Engines on other machines have exporters of their own. spec: proxy §25
 
+use crate::metrics::names;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::error::NvmlError;
@@ -178,7 +179,10 @@ impl Collector for GpuGauges {
             let kind = ConstGauge::new(0_f64).metric_type();
             let mut family = out.encode_descriptor(name, help, None, kind)?;
             for (card, value) in known {
-                let labels = [("gpu", card.index.to_string()), ("name", card.name.clone())];
+                let labels = [
+                    ("gpu", card.index.to_string()),
+                    ("name", names::escape(&card.name).into_owned()),
+                ];
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }

@@ -1,6 +1,7 @@
 //! What is mined, as labels of a gauge that is always 1: the network, the proof version and the model.
 //! spec: proxy §25
 
+use super::names;
 use crate::mining::context::ContextCell;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -28,10 +29,11 @@ impl Collector for MiningInfo {
         let one = ConstGauge::new(1_i64);
         let help = "What is mined; the model is empty where every registered one is";
         let mut info = out.encode_descriptor("mining_info", help, None, one.metric_type())?;
+        let model = self.context.load().expected_model_identifier().unwrap_or_default();
         let labels = [
             ("network", self.network.to_owned()),
             ("proof_version", self.context.settings().proof_version.to_string()),
-            ("model", self.context.load().expected_model_identifier().unwrap_or_default()),
+            ("model", names::escape(&model).into_owned()),
         ];
         one.encode(info.encode_family(&labels)?)
     }

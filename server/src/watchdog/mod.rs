@@ -372,6 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_job_is_gone_the_time_since_it_came_counts() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut dogs = watchdogs(start);
+        let seen = |age: Option<u64>| Observation {
+            mining: true,
+            job_age: age.map(Duration::from_secs),
+            ..Default::default()
+        };
+        assert_eq!(dogs.look(seen(Some(10)), at(1000)), []);
+        assert_eq!(dogs.look(seen(None), at(1001)), [], "a lease has ended");
+        assert_eq!(dogs.look(seen(None), at(1289)), []);
+        assert_eq!(names(&dogs.look(seen(None), at(1290))), [("job", true)]);
+    }
+
+    #[test]
     fn a_proof_feed_is_silent_only_while_tokens_flow() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
