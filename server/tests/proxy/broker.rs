@@ -11,6 +11,7 @@ use tensorpow_core::header::HeaderFields;
 use tensorpow_core::proof::{Encode, MiningResponseRef, Proof};
 use tensorpow_core::target::CompactTarget;
 use tensorpow_core::units::{BlockHash, HeaderPrefix, MerkleRoot};
+use tensorpow_server::broker::settings::BrokerSettings;
 use tensorpow_server::mining::model::ModelId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,7 +75,7 @@ async fn worker(broker: &Broker, script: Script) -> Worker {
 }
 
 async fn worker_with(broker: &Broker, script: Script, flags: &[&str]) -> Worker {
-    worker_in(broker, script, flags, &[]).await
+    worker_in(broker, script, flags, &[], |_| ()).await
 }
 
 async fn worker_in(
@@ -82,6 +83,7 @@ async fn worker_in(
     script: Script,
     flags: &[&str],
     environment: &[(&str, &str)],
+    change: impl FnOnce(&mut BrokerSettings),
 ) -> Worker {
     let engine = MockEngine::start(script).await;
     let url = broker.url();
@@ -94,8 +96,9 @@ async fn worker_in(
     ];
     let environment = [&always, environment].concat();
     let config = try_config(&engine.url(), flags, &environment).expect("a configuration");
-    let link = config.broker.clone().expect("a broker link").open();
-    Worker::start_linked(engine, config, Some(link), None).await
+    let mut link = config.broker.clone().expect("a broker link");
+    change(&mut link.settings);
+    Worker::start_linked(engine, config, Some(link.open()), None).await
 }
 
 fn prefix(parent: u8) -> HeaderPrefix {
@@ -263,7 +266,7 @@ async fn a_job_ends_with_its_connection_and_is_not_heard_on_the_next() {
 async fn a_watchdog_has_the_broker_dialled_anew() {
     let broker = Broker::new().await;
     let watch = [("TENSORPOW_WATCH_JOB", "1"), ("TENSORPOW_WATCH_JOB_ACTION", "reconnect")];
-    let worker = worker_in(&broker, Script::Json(200, ENGINE), &[], &watch).await;
+    let worker = worker_in(&broker, Script::Json(200, ENGINE), &[], &watch, |_| ()).await;
     let mut first = broker.accept().await;
     register(&mut first).await;
     // No lease comes. The broker hears why the connection ends, and answers by reading on.
@@ -290,6 +293,24 @@ async fn a_watchdog_has_the_broker_dialled_anew() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_answers_no_ping_is_left() {
+    let broker = Broker::new().await;
+    let impatient = |settings: &mut BrokerSettings| {
+        settings.timings.ping = Duration::from_millis(200);
+        settings.timings.pong = Duration::from_secs(1);
+    };
+    let worker = worker_in(&broker, Script::Json(200, ENGINE), &[], &[], impatient).await;
+    let mut first = broker.accept().await;
+    register(&mut first).await;
+    // It is open, and nobody reads it: pongs are part of reading.
+    let second = broker.accept().await;
+    let metrics = worker.metrics().await;
+    assert!(metrics.contains("tensorpow_broker_silences_total 1"), "{metrics}");
+    drop((first, second));
     worker.stop().await;
 }
 
