@@ -343,6 +343,7 @@ impl Service {
             outbox,
             metrics,
             limits: config.limits,
+            network,
             source: link.as_ref().map(|link| link.source.name()),
             chain_report: link.as_ref().and_then(|link| link.report.clone()),
             collector_endpoint: collector.endpoint().to_owned(),

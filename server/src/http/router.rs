@@ -6,7 +6,7 @@ use super::cors::{self, CorsOrigins};
 use super::errors::{ApiError, ErrorCode};
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::request_id::RequestId;
-use super::{App, active_model, generate, pass, proofs, spool, status};
+use super::{App, active_model, generate, pass, proofs, spool, status, transparency};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -117,7 +117,8 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
     let open = Router::new()
         .route("/health", get(status::health))
         .route("/startup", get(status::startup))
-        .route("/ready", get(status::ready));
+        .route("/ready", get(status::ready))
+        .route("/transparency", get(transparency::transparency));
     let guard = |routes: Router<Arc<App>>, scope: Scope| {
         let gate = Gate { access: access.clone(), app: app.clone(), scope };
         routes.route_layer(from_fn_with_state(Arc::new(gate), pass_gate))
