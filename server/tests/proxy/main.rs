@@ -17,6 +17,7 @@ mod face;
 mod inject;
 mod latency;
 mod mcp;
+mod metrics;
 mod miner;
 mod node;
 mod reconnect;
