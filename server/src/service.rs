@@ -8,7 +8,7 @@ use crate::broker::client::Client;
 use crate::broker::inside::Proxy;
 use crate::broker::settings::BrokerSettings;
 use crate::collector::{Collector, CollectorError};
-use crate::config::Config;
+use crate::config::{Config, WorkerMode};
 use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
@@ -319,8 +319,9 @@ impl Service {
         let (no_judgements, silence) = broadcast::channel(1);
         let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let engines = Arc::new(Engines::new(&config.engine, metrics.busy()));
-        // Without a link nothing is ever mined, so there is nothing to keep busy for.
-        let mines = link.is_some().then_some(config.limits.job_stale_after);
+        // Where nothing is ever mined there is nothing to keep busy for, and no job to wait for.
+        let inference_only = matches!(config.mode, WorkerMode::Broker { mining: false, .. });
+        let mines = (link.is_some() && !inference_only).then_some(config.limits.job_stale_after);
         let restart_engine = config.workload.restart_command.clone().map(restart::by_command);
         let breakers = link.iter().flat_map(|link| &link.registry);
         let breakers = breakers.filter_map(|source| source.breaker()).collect();

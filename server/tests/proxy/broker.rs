@@ -297,6 +297,27 @@ async fn a_watchdog_has_the_broker_dialled_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_mines_nothing_waits_for_no_job() {
+    let broker = Broker::new().await;
+    let environment = [
+        ("MINING_ENABLED", "false"),
+        ("TENSORPOW_WATCH_JOB", "1"),
+        ("TENSORPOW_WATCH_JOB_ACTION", "reconnect"),
+    ];
+    let script = Script::Json(200, ENGINE);
+    let worker = worker_in(&broker, script, &[], &environment, |_| ()).await;
+    let mut connection = broker.accept().await;
+    register(&mut connection).await;
+    for _ in 0..4 {
+        next(&mut connection, "HEARTBEAT").await;
+    }
+    let metrics = worker.metrics().await;
+    assert!(metrics.contains("tensorpow_broker_attempts_total 1"), "{metrics}");
+    assert!(!metrics.contains("watchdog=\"job\""), "{metrics}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_answers_no_ping_is_left() {
     let broker = Broker::new().await;
     let impatient = |settings: &mut BrokerSettings| {
