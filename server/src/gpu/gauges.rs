@@ -91,7 +91,7 @@ struct Latest {
 #[derive(Debug)]
 pub struct GpuGauges {
     latest: Arc<Mutex<Option<Latest>>>,
-    _stop: Mutex<Sender<()>>,
+    _stop: Sender<()>,
 }
 
 impl GpuGauges {
@@ -126,7 +126,7 @@ impl GpuGauges {
             }
         };
         std::thread::Builder::new().name("gpu-gauges".to_owned()).spawn(read)?;
-        Ok(Self { latest, _stop: Mutex::new(stop) })
+        Ok(Self { latest, _stop: stop })
     }
 
     /// The readings, unless they are old.
