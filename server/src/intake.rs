@@ -323,6 +323,7 @@ impl Intake {
             let what = if proof.tier == Tier::Audit { "audit proof" } else { "proof" };
             tracing::info!("Received {what} with completion_id: {}", proof.completion_id);
             self.store.put(&proof.completion_id, proof.clone(), seq);
+            self.metrics.busy().proof_latency().stored(&proof.completion_id);
         }
         if let (Way::Forward, Some(outbox)) = (way, &self.outbox) {
             outbox.push(proof, seq);

@@ -8,7 +8,7 @@ use crate::devnet::chain::{ChainSettings, DevChain};
 use crate::devnet::link::{DevJobs, DevSink};
 use crate::devnet::vdf::DevVdf;
 use crate::http::StatusReport;
-use crate::mining::job::JobSource;
+use crate::mining::job::{JobSource, Reconnect};
 use crate::mining::model::Models;
 use crate::mining::pause::Pause;
 use crate::mining::sink::ProofSink;
@@ -40,6 +40,8 @@ pub struct Link {
     pub active_model: ActiveModelSettings,
     /// What the link counts by itself.
     pub metrics: Vec<Box<dyn MetricCollector>>,
+    /// What a watchdog's `reconnect` does; `None` where there is no connection to open anew.
+    pub reconnect: Option<Reconnect>,
     /// What keeps a connection to a broker, once the proxy is there to serve it.
     pub broker: Option<Client>,
 }
@@ -79,6 +81,7 @@ impl Link {
             registry: Vec::new(),
             active_model: ActiveModelSettings::default(),
             metrics: Vec::new(),
+            reconnect: None,
             broker: None,
         };
         (link, chain)
@@ -98,6 +101,7 @@ impl Link {
         let pause = Arc::new(Pause::default());
         let (version, network) = (settings.mined_version(), settings.network);
         let node = Node::open(settings, pause.clone())?;
+        let reconnect = node.reconnect();
         let reporting = node.report.clone();
         let report: StatusReport = Arc::new(move || {
             serde_json::json!({
@@ -117,6 +121,7 @@ impl Link {
             registry,
             active_model,
             metrics: vec![Box::new(node.report)],
+            reconnect: Some(reconnect),
             broker: None,
         })
     }
@@ -137,6 +142,7 @@ impl Link {
             registry.push(Box::new(pushed));
         }
         let reporting = broker.report.clone();
+        let shared = broker.client.shared().clone();
         Self {
             source: Box::new(broker.source),
             sink: broker.sink,
@@ -148,6 +154,7 @@ impl Link {
             registry,
             active_model,
             metrics: vec![Box::new(broker.report)],
+            reconnect: Some(Arc::new(move || shared.redial())),
             broker: Some(broker.client),
         }
     }

@@ -4,8 +4,10 @@
 pub mod backfill;
 pub mod busy;
 pub mod in_flight;
+pub mod info;
 pub mod names;
 pub mod outcome;
+pub mod proof_latency;
 pub mod refresh;
 
 pub use in_flight::InFlight;
@@ -53,6 +55,8 @@ pub struct Gauges {
     pub spool: SpoolStats,
     /// 1 while the spool's disk fails.
     pub spool_degraded: i64,
+    /// Deliveries that wait in memory.
+    pub outbox_waiting: i64,
     /// 1 while the engine's health probe succeeds.
     pub engine_up: i64,
 }
@@ -70,6 +74,7 @@ struct GaugeSet {
     spool_commits: Gauge,
     spool_evicted: Gauge,
     spool_degraded: Gauge,
+    outbox_waiting: Gauge,
     engine_up: Gauge,
 }
 
@@ -200,6 +205,7 @@ impl Metrics {
             ("spool_commits", "Commits of the spool since the start", &gauges.spool_commits),
             ("spool_evicted", "Proofs removed by age or size", &gauges.spool_evicted),
             ("spool_degraded", "1 while the spool's disk fails", &gauges.spool_degraded),
+            ("outbox_waiting", "Deliveries that wait in memory", &gauges.outbox_waiting),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -315,6 +321,7 @@ impl Metrics {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         self.gauges.spool_degraded.set(now.spool_degraded);
+        self.gauges.outbox_waiting.set(now.outbox_waiting);
         self.gauges.engine_up.set(now.engine_up);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -5,7 +5,8 @@ use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::broker::inside::Proxy;
 use crate::collector::{Collector, CollectorError};
-use crate::config::Config;
+use crate::config::{Config, WorkerMode};
+use crate::gpu::gauges::GpuGauges;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
 use crate::http::engines::Engines;
@@ -18,6 +19,7 @@ use crate::http::{App, listen};
 use crate::intake::Intake;
 use crate::link::Link;
 use crate::metrics::Metrics;
+use crate::metrics::info::MiningInfo;
 use crate::mining::follow::follow_jobs;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::snapshot::ContextCell;
@@ -135,6 +137,14 @@ impl Service {
         let context = Arc::new(ContextCell::with_pause(models, settings, pause.clone()));
         let registrar = Arc::new(Registrar::new(context.clone()));
         let mut collectors: Vec<Box<dyn MetricCollector>> = vec![Box::new(registrar.clone())];
+        let network = match link.as_ref().map(|link| link.source.name()) {
+            Some(name @ "devnet") => name,
+            _ => config.network.as_str(),
+        };
+        collectors.push(Box::new(MiningInfo::new(network, context.clone())));
+        if config.settings.gpu.gauges {
+            collectors.extend(gpu_gauges());
+        }
         let mut active_model =
             ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
         if let Some(link) = &mut link {
@@ -156,8 +166,9 @@ impl Service {
         let (no_judgements, silence) = broadcast::channel(1);
         let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let engines = Arc::new(Engines::new(&config.engine, metrics.busy()));
-        // Without a link nothing is ever mined, so there is nothing to keep busy for.
-        let mines = link.is_some().then_some(config.limits.job_stale_after);
+        // Where nothing is ever mined there is nothing to keep busy for, and no job to wait for.
+        let inference_only = matches!(config.mode, WorkerMode::Broker { mining: false, .. });
+        let mines = (link.is_some() && !inference_only).then_some(config.limits.job_stale_after);
         let restart_engine = config.workload.restart_command.clone().map(restart::by_command);
         let breakers = link.iter().flat_map(|link| &link.registry);
         let breakers = breakers.filter_map(|source| source.breaker()).collect();
@@ -180,6 +191,7 @@ impl Service {
             outbox,
             metrics,
             limits: config.limits,
+            network,
             source: link.as_ref().map(|link| link.source.name()),
             chain_report: link.as_ref().and_then(|link| link.report.clone()),
             collector_endpoint: collector.endpoint().to_owned(),
@@ -211,7 +223,8 @@ impl Service {
         let exit = Arc::new(Notify::new());
         let (stop_backfill, stopped) = oneshot::channel();
         let mut tasks = JoinSet::new();
-        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect: None };
+        let reconnect = link.as_ref().and_then(|link| link.reconnect.clone());
+        let actions = Actions { exit: Some(exit_action(&exit)), restart_engine, reconnect };
         let stopped = async move {
             // A service that is dropped stops it too.
             let _ = stopped.await;
@@ -249,6 +262,7 @@ impl Service {
             self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
+        self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
         let app = self.app.clone();
@@ -338,6 +352,19 @@ impl Service {
 async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
     let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
     opened.unwrap_or(Err(SpoolError::Closed))
+}
+
+/// Gauges of the graphics cards. They are no reason not to start.
+fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
+    match GpuGauges::nvidia() {
+        Ok(gauges) => Some(Box::new(gauges)),
+        Err(error) => {
+            tracing::warn!(
+                "no gauges of graphics cards: there is no thread to read them on: {error}"
+            );
+            None
+        }
+    }
 }
 
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {

@@ -74,6 +74,7 @@ const CAPTIONS = { model_sync: "Registry", sample_models: "Models", update_task_
 /** A key of a document as a caption. */
 export function caption(key) {
   if (CAPTIONS[key]) return CAPTIONS[key];
+  if (key.includes("://")) return key;
   const text = key.replaceAll("_", " ").replace(/\bvdf\b/, "VDF").replace(/\bslo\b/, "SLO").replace(/\bid\b/, "ID");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

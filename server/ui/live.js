@@ -48,7 +48,7 @@ export class Live {
       h("input", { type: "radio", name: "latency", value: kind, checked: kind === this.kind, on: { change: () => this.choose(kind) } }),
       h("span", {}, text));
     const choices = h("fieldset", { class: "choices" }, h("legend", { class: "unseen" }, "Latency of"),
-      choice("first_byte", "first byte"), choice("whole", "whole answer"));
+      choice("first_byte", "first byte"), choice("whole", "whole answer"), choice("proof", "proof"));
 
     this.mined = new ReasonBars("No requests yet.");
     this.fate = new ReasonBars("No proofs yet.");

@@ -10,7 +10,7 @@ use super::prompt::dice::Dice;
 use super::request::Worker;
 use super::{BackfillSettings, End};
 use crate::breaker::{Breaker, BreakerState};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, names};
 use crate::priority::Priority;
 use crate::priority::ladder::Level;
 use crate::priority::slots::{Cancel, Mines};
@@ -257,6 +257,7 @@ impl Backfill {
     fn spawn(&self, mines: &Mines, spread: Duration, running: &mut JoinSet<End>) {
         let (slot, mut cancelled) = self.priority.slots().open(mines.clone());
         let worker = self.worker.clone();
+        let model = names::label(&mines.model);
         running.spawn(async move {
             // Without random numbers there is no spreading; the request itself will say so.
             let part = Dice::from_system().map_or(0.0, |mut dice| dice.unit());
@@ -269,7 +270,7 @@ impl Backfill {
                     () = tokio::time::sleep(spread.mul_f64(part)) => {}
                 }
             }
-            let counted = worker.metrics.busy().begin_backfill();
+            let counted = worker.metrics.busy().begin_backfill(model);
             let end = worker.run(&slot, cancelled).await;
             counted.finish(&end);
             end

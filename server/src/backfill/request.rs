@@ -9,9 +9,11 @@ use super::prompt::Prompts;
 use super::prompt::dice::Dice;
 use super::{BackfillSettings, End};
 use crate::breaker::{Attempt, Breaker};
+use crate::http::answer::{event_id, response_id};
 use crate::http::engine::EngineError;
 use crate::http::usage::{Usage, UsageScan};
-use crate::metrics::Metrics;
+use crate::metrics::proof_latency::Origin;
+use crate::metrics::{Metrics, names};
 use crate::mining::payload::EngineKind;
 use crate::priority::slots::{Cancel, Mines, Slot};
 use axum::http::Method;
@@ -44,7 +46,8 @@ pub(super) struct Worker {
 
 /// How a try went.
 enum Tried {
-    Completed(Option<Usage>),
+    /// The usage, and the engine's id where it is not ours.
+    Completed(Option<Usage>, Option<String>),
     Cancelled(Cancel),
     Failed(String),
 }
@@ -71,7 +74,7 @@ impl Worker {
                 return End::Held(Hold::BreakerOpen);
             };
             match self.once(&order, &mut attempt, &mut cancelled).await {
-                Ok(Tried::Completed(usage)) => {
+                Ok(Tried::Completed(usage, _)) => {
                     attempt.succeeded();
                     return End::Completed(usage);
                 }
@@ -111,10 +114,16 @@ impl Worker {
         let plain = request(kind, &order.mines.model, &prompt, &id, self.settings.tokens);
         let body = order.inject(&plain)?;
         let path = route(kind).path();
-        Ok(match kind {
+        let tried = match kind {
             EngineKind::LlamaCpp => self.answered(path, body, cancelled).await,
             EngineKind::Vllm => self.in_background(path, body, &id, attempt, cancelled).await,
-        })
+        };
+        if let Tried::Completed(_, engines_id) = &tried {
+            let origin = Origin { model: names::label(&order.mines.model), class: "backfill" };
+            let id = engines_id.as_deref().unwrap_or(&id);
+            self.metrics.busy().proof_latency().ended(id, origin);
+        }
+        Ok(tried)
     }
 
     /// An id and a prompt. A corpus is read from disk: not on a thread that serves sockets.
@@ -180,7 +189,7 @@ impl Worker {
                 Tried::Failed(format!("no end within {limit:?}"))
             }
         };
-        if !matches!(ended, Tried::Completed(_)) {
+        if !matches!(ended, Tried::Completed(..)) {
             self.cancel(id).await;
         }
         ended
@@ -229,7 +238,7 @@ impl Worker {
 fn ended(body: &[u8]) -> Option<Tried> {
     let response: Value = serde_json::from_slice(body).ok()?;
     match response.get("status")?.as_str()? {
-        "completed" | "incomplete" => Some(Tried::Completed(Usage::of_json(body))),
+        "completed" | "incomplete" => Some(Tried::Completed(Usage::of_json(body), None)),
         status @ ("cancelled" | "failed") => Some(Tried::Failed(format!("the engine: {status}"))),
         _ => None,
     }
@@ -246,15 +255,15 @@ fn refusal(reply: &Reply) -> String {
     format!("status {}: {}", reply.status, text.trim())
 }
 
-/// What a whole stream says: its usage, or that it broke off. A buffered answer is read as well.
+/// What a whole stream says: its usage and id, or that it broke off. A buffered answer is read as well.
 fn streamed(body: &[u8]) -> Tried {
     if body.trim_ascii_start().first() == Some(&b'{') {
-        return Tried::Completed(Usage::of_json(body));
+        return Tried::Completed(Usage::of_json(body), response_id(body));
     }
     let mut scan = UsageScan::default();
     scan.feed(body);
     match body.trim_ascii().ends_with(b"[DONE]") {
-        true => Tried::Completed(scan.found()),
+        true => Tried::Completed(scan.found(), event_id(body)),
         false => Tried::Failed("the stream broke off".to_owned()),
     }
 }

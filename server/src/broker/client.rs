@@ -52,6 +52,11 @@ impl Client {
                 connection = self.once(&inside, stop.clone()) => connection,
                 () = stopped => break,
             };
+            match connection.as_ref().map(|connection| &connection.end) {
+                Some(End::Silent) => count(&self.shared.counters.silences),
+                Some(End::Redialled) => count(&self.shared.counters.reconnects),
+                _ => {}
+            }
             let wait = backoff.after(connection.as_ref(), chance());
             match &connection {
                 Some(Outcome { end: End::Stopped, .. }) => break,

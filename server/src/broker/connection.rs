@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Longest reason of a close frame. spec: §4
 const LONGEST_REASON: usize = 120;
 
+/// What the broker is told when a watchdog wants another connection.
+const REDIAL: &str = "reconnect";
+
 /// Why a connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +39,8 @@ pub enum End {
     Silent,
     /// We have closed it, with this code and reason.
     Ours(u16, String),
+    /// We have closed it to dial anew.
+    Redialled,
     /// The worker stops.
     Stopped,
 }
@@ -50,6 +55,7 @@ impl std::fmt::Display for End {
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::Silent => f.write_str("the broker is silent"),
             Self::Ours(code, reason) => write!(f, "closed with {code} {reason}"),
+            Self::Redialled => f.write_str("the connection was closed to dial anew"),
             Self::Stopped => f.write_str("the worker stops"),
         }
     }
@@ -151,6 +157,7 @@ pub async fn serve(
             Some(cause) = failing.recv() => {
                 End::Ours(1011, format!("heartbeat_failed:{cause}"))
             }
+            () = shared.redialled() => End::Redialled,
             () = stop => End::Stopped,
         }
     };
@@ -262,6 +269,7 @@ async fn close(
             let reason: String = reason.chars().take(LONGEST_REASON).collect();
             Some(CloseFrame { code: CloseCode::from(*code), reason: reason.into() })
         }
+        End::Redialled => Some(CloseFrame { code: CloseCode::Away, reason: REDIAL.into() }),
         End::Stopped => Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }),
     };
     let goodbye = async {

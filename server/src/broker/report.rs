@@ -36,6 +36,8 @@ impl BrokerReport {
                 "trouble": self.shared.trouble(),
                 "confidential": false,
                 "attempts": read(&counters.attempts),
+                "reconnects": read(&counters.reconnects),
+                "silences": read(&counters.silences),
                 "registrations": read(&counters.registrations),
                 "leases": leased,
                 "leases_taken": read(&counters.leases),
@@ -68,6 +70,8 @@ impl Collector for BrokerReport {
         gauge(&mut out, "broker_trouble", "1 while something keeps mining work away", troubled)?;
         for (name, help, value) in [
             ("broker_attempts", "Attempts to connect to the broker", &counters.attempts),
+            ("broker_reconnects", "Connections closed to dial anew", &counters.reconnects),
+            ("broker_silences", "Connections left by a silent broker", &counters.silences),
             ("broker_registrations", "Registrations accepted", &counters.registrations),
             ("broker_leases", "Mining leases taken", &counters.leases),
             ("broker_leases_refused", "Mining leases refused", &counters.refused),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Difficulty;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// How far back the error rate looks. spec: §4
 const ERROR_WINDOW: Duration = Duration::from_secs(60);
@@ -23,6 +23,10 @@ const ERROR_WINDOW: Duration = Duration::from_secs(60);
 pub struct Counters {
     /// Attempts to connect.
     pub attempts: AtomicU64,
+    /// Connections that were closed to dial anew.
+    pub reconnects: AtomicU64,
+    /// Connections that were left because the broker was silent.
+    pub silences: AtomicU64,
     /// Registrations that were accepted.
     pub registrations: AtomicU64,
     /// Messages that were no frames.
@@ -75,6 +79,8 @@ pub struct Shared {
     leased_pin: Mutex<Option<ModelId>>,
     /// What keeps work away.
     trouble: Mutex<Option<String>>,
+    /// Rings when the connection is to be closed and dialled anew.
+    redial: Notify,
 }
 
 impl Shared {
@@ -97,6 +103,7 @@ impl Shared {
             served: Mutex::default(),
             leased_pin: Mutex::default(),
             trouble: Mutex::default(),
+            redial: Notify::new(),
         }
     }
 
@@ -153,6 +160,16 @@ impl Shared {
         let new = *known != trouble;
         *known = trouble;
         new
+    }
+
+    /// Closes the connection, so that another is dialled. Without a connection that is being done.
+    pub fn redial(&self) {
+        self.redial.notify_waiters();
+    }
+
+    /// Completes when somebody wants the connection closed.
+    pub(super) async fn redialled(&self) {
+        self.redial.notified().await;
     }
 
     /// Notes the end of an inference job.

@@ -4,8 +4,8 @@
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
 use super::workload_sections::{
-    AutoscaleSection, BreakerSection, EconomicsSection, PrioritySection, PromptsSection,
-    SloSection, WatchdogSection,
+    AutoscaleSection, BreakerSection, EconomicsSection, GpuSection, PrioritySection,
+    PromptsSection, SloSection, WatchdogSection,
 };
 use crate::broker::settings::BrokerUrl;
 use crate::http::engine::EngineUrl;
@@ -364,6 +364,8 @@ pub struct Settings {
     pub slo: SloSection,
     /// Prices.
     pub economics: EconomicsSection,
+    /// The graphics cards.
+    pub gpu: GpuSection,
     /// The recommended number of engines.
     pub autoscale: AutoscaleSection,
     /// Proofs.
@@ -397,6 +399,7 @@ impl Settings {
         WatchdogSection::SETTINGS,
         SloSection::SETTINGS,
         EconomicsSection::SETTINGS,
+        GpuSection::SETTINGS,
         AutoscaleSection::SETTINGS,
         ProofsSection::SETTINGS,
         McpSection::SETTINGS,
@@ -429,6 +432,7 @@ impl Settings {
         let watchdog = WatchdogSection::read(values);
         let slo = SloSection::read(values);
         let economics = EconomicsSection::read(values);
+        let gpu = GpuSection::read(values);
         let autoscale = AutoscaleSection::read(values);
         let proofs = ProofsSection::read(values);
         let mcp = McpSection::read(values);
@@ -452,6 +456,7 @@ impl Settings {
             watchdog: watchdog?,
             slo: slo?,
             economics: economics?,
+            gpu: gpu?,
             autoscale: autoscale?,
             proofs: proofs?,
             mcp: mcp?,

@@ -132,6 +132,12 @@ sections! {
         sold_1k_tokens: f64 = "0" [TENSORPOW_PRICE_1K_TOKENS];
     }
 
+    /// The graphics cards of this machine.
+    GpuSection "gpu" {
+        /// Show on `/metrics` how busy, full and hot they are, where NVIDIA's library is installed
+        gauges: bool = "true" [TENSORPOW_GPU_GAUGES];
+    }
+
     /// The recommended number of engines.
     AutoscaleSection "autoscale" {
         /// Fewest

@@ -31,6 +31,21 @@ pub struct Answered {
     pub to_the_end: bool,
 }
 
+impl Answered {
+    /// Somebody will ask by the answer's id.
+    pub(super) const fn wants_id(&self) -> bool {
+        self.response_of.is_some() || self.counted.wants_id()
+    }
+
+    /// Notes the answer's id.
+    pub(super) fn named(&mut self, id: &str, engines: &Engines) {
+        if let Some(engine) = self.response_of.take() {
+            engines.remember_response(id, engine);
+        }
+        self.counted.named(id);
+    }
+}
+
 /// Sends a request and relays the answer: a successful stream as it comes; everything else is
 /// buffered and keeps the engine's status and content type. Dropping the future aborts the engine's
 /// work, unless the answer is wanted to the end.
@@ -113,10 +128,19 @@ fn note_whole(engines: &Engines, status: StatusCode, body: &[u8], answered: &mut
         _ => Outcome::EngineRefused,
     };
     let usage = if status.is_success() { Usage::of_json(body) } else { None };
-    answered.counted.finish(outcome, usage);
-    if let (Some(engine), Some(id)) = (answered.response_of, response_id(body)) {
-        engines.remember_response(&id, engine);
+    if answered.wants_id()
+        && let Some(id) = response_id(body)
+    {
+        answered.named(&id, engines);
     }
+    answered.counted.finish(outcome, usage);
+}
+
+/// The id that a piece of a stream names first.
+#[must_use]
+pub fn event_id(piece: &[u8]) -> Option<String> {
+    let mut lines = piece.split(|byte| *byte == b'\n');
+    lines.find_map(|line| response_id(line.strip_prefix(b"data:")?.trim_ascii()))
 }
 
 /// The `id` of a response object, or of the one an event carries.

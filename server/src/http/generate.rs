@@ -24,6 +24,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Answers one generation request.
 ///
@@ -91,6 +92,7 @@ async fn let_in(
     importance: ClientClass,
 ) -> Result<Permit, ApiError> {
     let busy = app.metrics.busy();
+    let began = Instant::now();
     match app.workload.admit(importance, engine).await {
         Ok(permit) => {
             busy.observe_wait(importance.as_str(), "admitted", permit.waited());
@@ -99,6 +101,7 @@ async fn let_in(
         Err(refused) => {
             let reason = refused.reason.as_str();
             busy.count_refused(importance.as_str(), reason);
+            busy.observe_wait(importance.as_str(), reason, began.elapsed());
             let message = "Service at capacity, please retry";
             Err(ApiError::busy(reason, message).retry_after(refused.retry_after))
         }

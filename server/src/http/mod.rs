@@ -32,6 +32,7 @@ pub(crate) mod serving;
 pub mod spool;
 pub mod status;
 pub mod tls;
+pub mod transparency;
 pub mod usage;
 
 use crate::active_model::ActiveModel;
@@ -103,6 +104,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Limits on requests.
     pub limits: RequestLimits,
+    /// Network of the proofs.
+    pub network: &'static str,
     /// Name of the job source; `None` when the proxy serves inference only.
     pub source: Option<&'static str>,
     /// What the chain behind the source says about itself.

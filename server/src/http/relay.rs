@@ -3,7 +3,7 @@
 //! off does not look complete. Everything else is buffered, so that a failure still gets its own
 //! status. spec: proxy §5.1, §5.2
 
-use super::answer::{Answered, response_id};
+use super::answer::{Answered, event_id};
 use super::engine::{EngineBody, EngineError, EngineTimeouts, chain};
 use super::engines::{EngineIndex, Engines};
 use super::usage::UsageScan;
@@ -19,6 +19,9 @@ use tokio::time::{Instant, Sleep};
 
 /// A buffered answer may be this large.
 pub const MAX_BUFFERED: usize = 64 * 1024 * 1024;
+
+/// The id of an answer is looked for in so many of its first pieces.
+const ID_PIECES: u8 = 4;
 
 /// Ends a broken event and tells the client why no more will come.
 const BROKEN_EVENT: &str = "\n\ndata: {\"error\":{\"message\":\"the inference engine broke off its answer\",\"type\":\"server_error\",\"code\":\"engine_failed\"}}\n\n";
@@ -47,6 +50,8 @@ pub struct Relay {
     alarm: Pin<Box<Sleep>>,
     state: State,
     usage: UsageScan,
+    /// Pieces in which an id is still looked for.
+    id_pieces: u8,
     engines: Arc<Engines>,
     index: EngineIndex,
     answered: Answered,
@@ -73,6 +78,7 @@ impl Relay {
             alarm: Box::pin(tokio::time::sleep_until(alarm)),
             state: State::Flowing,
             usage: UsageScan::default(),
+            id_pieces: ID_PIECES,
             engines,
             index,
             answered,
@@ -122,14 +128,11 @@ impl Relay {
         self.last_piece = Instant::now();
         self.answered.counted.piece();
         self.answered.counted.streamed(events);
-        if let Some(engine) = self.answered.response_of {
-            // The first event names the response.
-            self.answered.response_of = None;
-            let event = piece
-                .split(|byte| *byte == b'\n')
-                .find_map(|line| response_id(line.strip_prefix(b"data:")?.trim_ascii()));
-            if let Some(id) = event {
-                self.engines.remember_response(&id, engine);
+        // The first event names the answer; it may come in pieces, then the next one does.
+        if self.id_pieces > 0 && self.answered.wants_id() {
+            self.id_pieces -= 1;
+            if let Some(id) = event_id(piece) {
+                self.answered.named(&id, &self.engines);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::generate::generate;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::inject::Route;
 use super::request_id::RequestId;
-use super::{App, active_model, pass, proofs, spool, status};
+use super::{App, active_model, pass, proofs, spool, status, transparency};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -193,7 +193,8 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
     let open = Router::new()
         .route("/health", get(status::health))
         .route("/startup", get(status::startup))
-        .route("/ready", get(status::ready));
+        .route("/ready", get(status::ready))
+        .route("/transparency", get(transparency::transparency));
     let guard = |routes: Router<Arc<App>>, scope: Scope| {
         let gate = Gate { access: access.clone(), app: app.clone(), scope };
         routes.route_layer(from_fn_with_state(Arc::new(gate), pass_gate))

@@ -214,6 +214,7 @@ pub fn metrics_text(app: &App) -> Result<String, ApiError> {
             app.store.spool().health(),
             SpoolHealth::Degraded { .. }
         )),
+        outbox_waiting: app.outbox.as_ref().map_or(0, |outbox| whole(outbox.waiting())),
         engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
     app.workload.refresh_metrics();

@@ -11,6 +11,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct BackfillInFlight {
     pub(super) metrics: Arc<BusyMetrics>,
+    pub(super) model: &'static str,
     pub(super) started: Instant,
     pub(super) finished: bool,
 }
@@ -33,7 +34,7 @@ impl BackfillInFlight {
         }
         let labels = [("outcome", outcome), ("reason", reason)];
         self.metrics.backfill_requests.get_or_create(&labels).inc();
-        let labels = RequestLabels { route: "backfill", model: "mined", class: "backfill" };
+        let labels = RequestLabels { route: "backfill", model: self.model, class: "backfill" };
         self.metrics.end(labels, outcome, self.started.elapsed(), None, usage);
         if let Some(usage) = usage {
             self.metrics.count_mined_tokens(usage.output);

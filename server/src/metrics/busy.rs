@@ -3,6 +3,7 @@
 //! read elsewhere (states, rates, budgets) is set when somebody asks. spec: proxy §21.2, §25
 
 use super::backfill::BackfillInFlight;
+use super::proof_latency::ProofLatency;
 use super::{Counters, Labels, Outcome, latency};
 use crate::http::usage::Usage;
 use crate::slo::{Budget, Kept as Promise, Slo, SloSettings};
@@ -66,6 +67,7 @@ pub struct BusyMetrics {
     pub(super) duration: Histograms<4>,
     pub(super) first_token: Histograms<3>,
     pub(super) output_token: Histograms<3>,
+    pub(super) proof_latency: ProofLatency,
     pub(super) queue_wait: Histograms<2>,
     pub(super) refused: Counters<2>,
     pub(super) connect: Histograms<1>,
@@ -73,7 +75,7 @@ pub struct BusyMetrics {
     pub(super) backfill_requests: Counters<2>,
     pub(super) backfill_retries: Counter,
     pub(super) token_signs: AtomicU64,
-    pub(super) mined_tokens: AtomicU64,
+    pub(super) mined_tokens: Counter,
     pub(super) backfill_tokens: AtomicU64,
     /// Generated tokens of users and backfill, as they come.
     pub(super) generated: Counter,
@@ -111,6 +113,7 @@ impl BusyMetrics {
             duration: histograms(latency),
             first_token: histograms(latency),
             output_token: histograms(short_times),
+            proof_latency: ProofLatency::default(),
             queue_wait: histograms(latency),
             refused: Counters::default(),
             connect: histograms(short_times),
@@ -118,7 +121,7 @@ impl BusyMetrics {
             backfill_requests: Counters::default(),
             backfill_retries: Counter::default(),
             token_signs: AtomicU64::new(0),
-            mined_tokens: AtomicU64::new(0),
+            mined_tokens: Counter::default(),
             backfill_tokens: AtomicU64::new(0),
             generated: Counter::default(),
             shares: AtomicU64::new(0),
@@ -151,9 +154,15 @@ impl BusyMetrics {
              the answer's usage says more",
             self.generated.clone(),
         );
+        to.register(
+            "mined_tokens",
+            "Generated tokens of mined answers; 256 of an answer are a window",
+            self.mined_tokens.clone(),
+        );
         to.register("request_duration_seconds", "Time until the last byte", self.duration.clone());
         to.register("first_token_seconds", "Time until a stream begins", self.first_token.clone());
         to.register("output_token_seconds", "Time per generated token", self.output_token.clone());
+        self.proof_latency.register(to);
         to.register("queue_wait_seconds", "Time spent at the door", self.queue_wait.clone());
         to.register("engine_connect_seconds", "Time to connect to an engine", self.connect.clone());
         to.register("queue_refused", "Requests that were not let in", self.refused.clone());
@@ -190,7 +199,13 @@ impl BusyMetrics {
         self.connect.get_or_create(&[("engine", engine)]).clone()
     }
 
-    /// A user's request was let in after waiting.
+    /// How long proofs come after their answers.
+    #[must_use]
+    pub const fn proof_latency(&self) -> &ProofLatency {
+        &self.proof_latency
+    }
+
+    /// A user's request was let in, or sent away, after waiting.
     pub fn observe_wait(&self, class: &'static str, outcome: &'static str, waited: Duration) {
         let labels = [("client", class), ("outcome", outcome)];
         self.queue_wait.get_or_create(&labels).observe(waited.as_secs_f64());
@@ -282,13 +297,13 @@ impl BusyMetrics {
 
     /// Generated tokens that were mined: their windows must leave proofs.
     pub fn count_mined_tokens(&self, tokens: u64) {
-        self.mined_tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.mined_tokens.inc_by(tokens);
     }
 
     /// All of them so far.
     #[must_use]
     pub fn mined_tokens(&self) -> u64 {
-        self.mined_tokens.load(Ordering::Relaxed)
+        self.mined_tokens.get()
     }
 
     /// Generated tokens of backfill so far.
@@ -312,10 +327,10 @@ impl BusyMetrics {
         (self.shares.load(Ordering::Relaxed), self.blocks.load(Ordering::Relaxed))
     }
 
-    /// Starts counting one backfill request.
-    pub fn begin_backfill(self: &Arc<Self>) -> BackfillInFlight {
+    /// Starts counting one backfill request; `model` is a label of [`names`].
+    pub fn begin_backfill(self: &Arc<Self>, model: &'static str) -> BackfillInFlight {
         self.begin();
-        BackfillInFlight { metrics: self.clone(), started: Instant::now(), finished: false }
+        BackfillInFlight { metrics: self.clone(), model, started: Instant::now(), finished: false }
     }
 
     /// A backfill request is sent once more.

@@ -3,6 +3,7 @@
 use super::Metrics;
 use super::busy::RequestLabels;
 use super::outcome::Outcome;
+use super::proof_latency::Origin;
 use crate::breaker::Attempt;
 use crate::http::usage::Usage;
 use crate::priority::Permit;
@@ -21,6 +22,8 @@ pub struct InFlight {
     generation: bool,
     started: Instant,
     first_byte: Option<Instant>,
+    /// The completion id, where its proof is waited for and the engine has said it.
+    completion: Option<String>,
     /// Tokens counted while they streamed.
     streamed: u64,
     finished: bool,
@@ -42,6 +45,7 @@ impl InFlight {
             generation: kind.is_some(),
             started: Instant::now(),
             first_byte: None,
+            completion: None,
             streamed: 0,
             finished: false,
             permit: None,
@@ -80,6 +84,19 @@ impl InFlight {
         }
     }
 
+    /// The proof of this answer will come under an id that is not known yet.
+    #[must_use]
+    pub const fn wants_id(&self) -> bool {
+        self.completion.is_none() && matches!(self.kind.as_bytes(), b"mining" | b"audit")
+    }
+
+    /// Notes the completion id.
+    pub fn named(&mut self, id: &str) {
+        if self.wants_id() {
+            self.completion = Some(id.to_owned());
+        }
+    }
+
     /// Counts the events of a piece of a stream as tokens.
     pub fn streamed(&mut self, events: u64) {
         self.streamed += events;
@@ -110,6 +127,10 @@ impl InFlight {
         let took = self.started.elapsed();
         metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
         metrics.busy.judge(outcome);
+        if let (Outcome::Complete, Some(id)) = (outcome, &self.completion) {
+            let RequestLabels { model, class, .. } = self.labels;
+            metrics.busy.proof_latency().ended(id, Origin { model, class });
+        }
         if let Some(usage) = usage {
             metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
             metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);

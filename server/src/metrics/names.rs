@@ -1,6 +1,7 @@
 //! Label values that are not known when the program is built (models, engines, breakers), kept for
 //! ever and few: a label can be copied like any other, and no client can make new ones without end.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -16,7 +17,17 @@ static NAMES: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::defa
 /// The label for a name. Only names of the configuration and of the registry may come here.
 #[must_use]
 pub fn label(name: &str) -> &'static str {
-    keep(&mut NAMES.lock().unwrap_or_else(PoisonError::into_inner), name)
+    keep(&mut NAMES.lock().unwrap_or_else(PoisonError::into_inner), &escape(name))
+}
+
+/// A value as it stands between quotes in the text of metrics. The encoder writes values as they are,
+/// and a name from a registry or a driver may have anything in it.
+#[must_use]
+pub fn escape(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n"))
 }
 
 fn keep(names: &mut HashSet<&'static str>, name: &str) -> &'static str {
@@ -34,6 +45,13 @@ fn keep(names: &mut HashSet<&'static str>, name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_cannot_leave_its_quotes() {
+        assert_eq!(escape("org/model"), "org/model");
+        assert_eq!(escape("a\"} 1\n# b\\"), r#"a\"} 1\n# b\\"#);
+        assert_eq!(label("x\"y"), r#"x\"y"#);
+    }
 
     #[test]
     fn a_name_is_kept_once_and_names_are_bounded() {

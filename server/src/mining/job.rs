@@ -45,6 +45,9 @@ pub enum JobUpdate {
     Vdf(Arc<VdfState>),
 }
 
+/// Opens the link to a job source anew; what was found meanwhile is not lost by it.
+pub type Reconnect = Arc<dyn Fn() + Send + Sync>;
+
 /// Where mining jobs come from: a development chain, a node, a broker.
 #[async_trait]
 pub trait JobSource: Send {

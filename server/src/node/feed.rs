@@ -4,8 +4,9 @@
 //! spec: proxy §2.1, node §2.3
 
 use super::job::{BadJob, read_job};
+use super::socket::JobSocket;
 use crate::mining::job::Job;
-use crate::zap::{AllowList, Door};
+use crate::zap::AllowList;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +22,8 @@ const QUIET_MS: i64 = 20;
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 /// Between two log lines about messages that are no jobs.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// What a job needs is a hundred bytes.
-const MAX_MESSAGE: i64 = 64 * 1024;
+/// Between two attempts to bind the socket anew.
+const BIND_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where and from whom jobs are taken.
 #[derive(Debug, Clone)]
@@ -80,6 +81,7 @@ pub struct FeedCounters {
     taken: AtomicU64,
     superseded: AtomicU64,
     refused: [AtomicU64; BadJob::LABELS.len()],
+    reopened: AtomicU64,
     silent: AtomicBool,
     last_job: Mutex<Option<Instant>>,
 }
@@ -108,6 +110,12 @@ impl FeedCounters {
         BadJob::LABELS.into_iter().zip(self.refused.iter().map(|n| n.load(Ordering::Relaxed)))
     }
 
+    /// How often the socket was bound anew.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.reopened.load(Ordering::Relaxed)
+    }
+
     /// True when no job has come for too long: the node or the link is gone.
     #[must_use]
     pub fn is_silent(&self) -> bool {
@@ -129,14 +137,32 @@ impl FeedCounters {
     }
 }
 
+/// What the reader is told.
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    reopen: AtomicBool,
+}
+
+/// Has a feed close its socket, and with it every connection, and bind it anew. Nodes connect again
+/// by themselves.
+#[derive(Debug, Clone)]
+pub struct Reopen(Arc<Orders>);
+
+impl Reopen {
+    /// Orders it; the reader does it within a second.
+    pub fn order(&self) {
+        self.0.reopen.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A bound job socket with its reader thread; dropping it stops the thread.
 #[derive(Debug)]
 pub struct JobFeed {
     endpoint: String,
     counters: Arc<FeedCounters>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
-    _door: Option<Door>,
 }
 
 impl JobFeed {
@@ -145,50 +171,41 @@ impl JobFeed {
     /// # Errors
     /// [`FeedError`]; a port that is taken is one.
     pub fn bind(settings: FeedSettings) -> Result<(Self, watch::Receiver<Option<Job>>), FeedError> {
-        let address = settings.address;
-        if !address.ip().is_loopback() && settings.allow.is_empty() {
-            return Err(FeedError::NotLoopback(address));
-        }
-        let context = zmq::Context::new();
-        let socket = context.socket(zmq::PULL)?;
-        socket.set_linger(0)?;
-        socket.set_maxmsgsize(MAX_MESSAGE)?;
-        socket.set_ipv6(address.is_ipv6())?;
-        let door = match address.ip().is_loopback() {
-            true => None,
-            false => {
-                let door = Door::open(&context, settings.allow.clone())?;
-                Door::guard(&socket)?;
-                Some(door)
-            }
-        };
-        let monitor = watch_peers(&context, &socket)?;
-        socket.bind(&bind_endpoint(address)).map_err(|error| FeedError::Bind { address, error })?;
-        let endpoint = socket.get_last_endpoint()?.unwrap_or_default();
+        let socket = JobSocket::bind(&settings)?;
+        let endpoint = socket.endpoint().to_owned();
         tracing::info!("ZMQ listener started (standalone mode) on {endpoint}");
         let counters = Arc::new(FeedCounters::default());
-        let stop = Arc::new(AtomicBool::new(false));
+        let orders = Arc::new(Orders::default());
         let (sender, receiver) = watch::channel(None);
         let reader = Reader {
-            socket,
-            monitor,
             sender,
             counters: counters.clone(),
-            stop: stop.clone(),
-            silent_after: settings.silent_after,
+            orders: orders.clone(),
             silence_reminder: settings.silence_reminder.max(settings.silent_after),
             silent_since: Instant::now(),
             complained: None,
+            // A port that was left to the system stays the same.
+            settings: FeedSettings {
+                address: socket.address().unwrap_or(settings.address),
+                ..settings
+            },
         };
-        let thread =
-            std::thread::Builder::new().name("node-jobs".to_owned()).spawn(move || reader.run())?;
-        Ok((Self { endpoint, counters, stop, thread: Some(thread), _door: door }, receiver))
+        let thread = std::thread::Builder::new()
+            .name("node-jobs".to_owned())
+            .spawn(move || reader.run(socket))?;
+        Ok((Self { endpoint, counters, orders, thread: Some(thread) }, receiver))
     }
 
     /// Where nodes connect, as `tcp://host:port`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// How to have the socket bound anew.
+    #[must_use]
+    pub fn reopen(&self) -> Reopen {
+        Reopen(self.orders.clone())
     }
 
     /// What has come in so far.
@@ -200,7 +217,7 @@ impl JobFeed {
 
 impl Drop for JobFeed {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.orders.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // The reader never panics; if it did there would be nothing left to stop.
             let _ = thread.join();
@@ -208,36 +225,11 @@ impl Drop for JobFeed {
     }
 }
 
-fn bind_endpoint(address: SocketAddr) -> String {
-    let port = match address.port() {
-        0 => "*".to_owned(),
-        port => port.to_string(),
-    };
-    match address {
-        SocketAddr::V4(address) => format!("tcp://{}:{port}", address.ip()),
-        SocketAddr::V6(address) => format!("tcp://[{}]:{port}", address.ip()),
-    }
-}
-
-/// A socket on which libzmq says who comes and goes.
-fn watch_peers(context: &zmq::Context, socket: &zmq::Socket) -> zmq::Result<zmq::Socket> {
-    const ENDPOINT: &str = "inproc://node-jobs-peers";
-    let events =
-        zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() | zmq::SocketEvent::DISCONNECTED.to_raw();
-    socket.monitor(ENDPOINT, i32::from(events))?;
-    let monitor = context.socket(zmq::PAIR)?;
-    monitor.set_linger(0)?;
-    monitor.connect(ENDPOINT)?;
-    Ok(monitor)
-}
-
 struct Reader {
-    socket: zmq::Socket,
-    monitor: zmq::Socket,
+    settings: FeedSettings,
     sender: watch::Sender<Option<Job>>,
     counters: Arc<FeedCounters>,
-    stop: Arc<AtomicBool>,
-    silent_after: Duration,
+    orders: Arc<Orders>,
     silence_reminder: Duration,
     /// When the last job came, or the last silence was logged.
     silent_since: Instant,
@@ -246,13 +238,23 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self) {
-        while !self.stop.load(Ordering::Relaxed) && !self.sender.is_closed() {
-            self.count_peers();
-            match self.socket.poll(zmq::POLLIN, POLL_MS) {
+    fn goes_on(&self) -> bool {
+        !self.orders.stop.load(Ordering::Relaxed) && !self.sender.is_closed()
+    }
+
+    fn run(mut self, mut socket: JobSocket) {
+        while self.goes_on() {
+            if self.orders.reopen.swap(false, Ordering::Relaxed) {
+                match self.bind_anew(socket) {
+                    Some(bound) => socket = bound,
+                    None => return,
+                }
+            }
+            self.count_peers(&socket);
+            match socket.jobs.poll(zmq::POLLIN, POLL_MS) {
                 Ok(0) | Err(zmq::Error::EINTR) => self.look_for_silence(),
                 Ok(_) => {
-                    if let Some(job) = self.read_burst() {
+                    if let Some(job) = self.read_burst(&socket.jobs) {
                         self.hand_on(job);
                     }
                 }
@@ -263,13 +265,36 @@ impl Reader {
         }
     }
 
+    /// Closes the socket and binds another to its address, however long that takes; `None` when the
+    /// feed ends meanwhile.
+    fn bind_anew(&mut self, old: JobSocket) -> Option<JobSocket> {
+        drop(old);
+        self.counters.peers.store(0, Ordering::Relaxed);
+        while self.goes_on() {
+            match JobSocket::bind(&self.settings) {
+                Ok(socket) => {
+                    self.counters.reopened.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!("the job feed is bound anew on {}", socket.endpoint());
+                    return Some(socket);
+                }
+                Err(error) => {
+                    if self.may_complain() {
+                        tracing::error!("{error}; trying again");
+                    }
+                    std::thread::sleep(BIND_AGAIN);
+                }
+            }
+        }
+        None
+    }
+
     /// Everything that is waiting or arrives on its heels; the last valid job. A message of several
     /// parts is read as several messages. spec: node §1, §2.3
-    fn read_burst(&mut self) -> Option<Job> {
+    fn read_burst(&mut self, socket: &zmq::Socket) -> Option<Job> {
         let started = Instant::now();
         let mut newest = None;
-        while started.elapsed() < LONGEST_BURST && !self.stop.load(Ordering::Relaxed) {
-            match self.socket.recv_msg(zmq::DONTWAIT) {
+        while started.elapsed() < LONGEST_BURST && self.goes_on() {
+            match socket.recv_msg(zmq::DONTWAIT) {
                 Ok(message) => match read_job(&message) {
                     Ok(job) => {
                         if newest.replace(job).is_some() {
@@ -279,7 +304,7 @@ impl Reader {
                     Err(bad) => self.refuse(bad, message.len()),
                 },
                 Err(_) => {
-                    if self.socket.poll(zmq::POLLIN, QUIET_MS).unwrap_or(0) == 0 {
+                    if socket.poll(zmq::POLLIN, QUIET_MS).unwrap_or(0) == 0 {
                         break;
                     }
                 }
@@ -303,15 +328,22 @@ impl Reader {
 
     fn refuse(&mut self, bad: BadJob, bytes: usize) {
         self.counters.count_refused(bad);
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained = Some(Instant::now());
+        if self.may_complain() {
             tracing::warn!(%bad, bytes, "a message on the job feed is no job; the context stays");
         }
     }
 
+    fn may_complain(&mut self) -> bool {
+        let may = self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+        if may {
+            self.complained = Some(Instant::now());
+        }
+        may
+    }
+
     fn look_for_silence(&mut self) {
         let silent = self.counters.is_silent();
-        let patience = if silent { self.silence_reminder } else { self.silent_after };
+        let patience = if silent { self.silence_reminder } else { self.settings.silent_after };
         if self.silent_since.elapsed() < patience {
             return;
         }
@@ -325,18 +357,12 @@ impl Reader {
         );
     }
 
-    fn count_peers(&self) {
-        while let Ok(frames) = self.monitor.recv_multipart(zmq::DONTWAIT) {
-            let event = frames.first().and_then(|frame| frame.first_chunk().copied());
-            let event = event.map(|bytes| zmq::SocketEvent::from_raw(u16::from_le_bytes(bytes)));
-            let (change, what) = match event {
-                Some(zmq::SocketEvent::HANDSHAKE_SUCCEEDED) => (1, "a node connected"),
-                Some(zmq::SocketEvent::DISCONNECTED) => (-1, "a node disconnected"),
-                _ => continue,
-            };
+    fn count_peers(&self, socket: &JobSocket) {
+        while let Some(change) = socket.next_peer() {
             // A peer that never got past its handshake may be reported as gone.
             let peers = (self.counters.peers() + change).max(0);
             self.counters.peers.store(peers, Ordering::Relaxed);
+            let what = if change > 0 { "a node connected" } else { "a node disconnected" };
             tracing::info!(peers, "job feed: {what}");
         }
     }

@@ -6,12 +6,14 @@ pub mod feed;
 pub mod job;
 pub mod report;
 pub mod results;
+mod socket;
 
+use crate::mining::job::Reconnect;
 use crate::mining::network::Network;
 use crate::mining::pause::Pause;
 use crate::mining::prover::{VdfFeed, VdfSettings};
 use crate::mining::templates::TemplateJobs;
-use feed::{FeedError, FeedSettings, JobFeed};
+use feed::{FeedError, FeedSettings, JobFeed, Reopen};
 use report::NodeReport;
 use results::{NodeSink, ResultSettings, ResultsError};
 use std::sync::Arc;
@@ -73,6 +75,7 @@ pub struct Node {
     pub sink: Arc<NodeSink>,
     /// For `/status` and `/metrics`.
     pub report: NodeReport,
+    feed: Reopen,
 }
 
 impl Node {
@@ -98,6 +101,28 @@ impl Node {
         let sink = Arc::new(NodeSink::connect(settings.results)?);
         let vdf = VdfFeed::new(settings.vdf, pause);
         let report = NodeReport::new(&feed, &sink, &vdf);
-        Ok(Self { source: TemplateJobs::new("node", jobs, vdf, feed), sink, report })
+        let reopen = feed.reopen();
+        let source = TemplateJobs::new("node", jobs, vdf, feed);
+        Ok(Self { source, sink, report, feed: reopen })
+    }
+
+    /// What opens both sockets anew: nodes connect to the one again, the other connects to the node
+    /// again. A connection whose other end is gone without a word is only left that way.
+    #[must_use]
+    pub fn reconnect(&self) -> Reconnect {
+        let (feed, sink) = (self.feed.clone(), self.sink.clone());
+        Arc::new(move || {
+            feed.order();
+            let sink = sink.clone();
+            // What the old socket holds gets its time to leave, which the caller does not have.
+            let opened = std::thread::Builder::new().spawn(move || {
+                if let Err(error) = sink.reconnect() {
+                    tracing::error!("{error}");
+                }
+            });
+            if let Err(error) = opened {
+                tracing::error!("the result socket stays as it is: {error}");
+            }
+        })
     }
 }

@@ -62,6 +62,7 @@ impl NodeReport {
             "nodes_connected": self.feed.peers(),
             "jobs": self.feed.taken(),
             "jobs_superseded": self.feed.superseded(),
+            "reconnects": self.feed.reopened(),
             "messages_refused": refused,
             "silent": self.feed.is_silent(),
             "last_job_age_seconds": self.feed.job_age().map(|age| age.as_secs()),
@@ -99,6 +100,8 @@ impl Collector for NodeReport {
             "Valid jobs replaced by a newer one before they were used",
             self.feed.superseded(),
         )?;
+        let reopened = self.feed.reopened();
+        counter(&mut out, "node_reconnects", "Times the job feed was bound anew", reopened)?;
         labelled_counter(
             &mut out,
             "node_jobs_refused",

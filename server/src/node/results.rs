@@ -213,27 +213,24 @@ impl NodeSink {
     /// # Errors
     /// [`ResultsError`] for an endpoint the library does not take.
     pub fn connect(settings: ResultSettings) -> Result<Self, ResultsError> {
-        let make = || {
-            let socket = zmq::Context::new().socket(zmq::PUSH)?;
-            socket.set_sndhwm(HIGH_WATER)?;
-            socket.set_linger(LINGER_MS)?;
-            // Without a connection nothing is taken: what waits, waits where it is durable.
-            socket.set_immediate(true)?;
-            socket.set_ipv6(settings.endpoint.0.contains('['))?;
-            if settings.forward {
-                socket.connect(&settings.endpoint.0)?;
-            }
-            Ok(socket)
-        };
-        match make() {
-            Ok(socket) => Ok(Self {
-                settings,
-                socket: Mutex::new(socket),
-                sent: Mutex::default(),
-                counters: ResultCounters::default(),
-            }),
-            Err(error) => Err(ResultsError { endpoint: settings.endpoint, error }),
-        }
+        let socket = open(&settings)?;
+        Ok(Self {
+            settings,
+            socket: Mutex::new(socket),
+            sent: Mutex::default(),
+            counters: ResultCounters::default(),
+        })
+    }
+
+    /// Connects anew. The old socket gets a second to write what it holds; this waits for that.
+    ///
+    /// # Errors
+    /// [`ResultsError`]; then the old socket stays.
+    pub fn reconnect(&self) -> Result<(), ResultsError> {
+        let socket = open(&self.settings)?;
+        let old = std::mem::replace(&mut *lock(&self.socket), socket);
+        drop(old);
+        Ok(())
     }
 
     /// Where solutions go.
@@ -280,6 +277,23 @@ impl NodeSink {
         }
         sent.digests.extend(digest);
     }
+}
+
+/// A socket that connects to the node.
+fn open(settings: &ResultSettings) -> Result<zmq::Socket, ResultsError> {
+    let open = || {
+        let socket = zmq::Context::new().socket(zmq::PUSH)?;
+        socket.set_sndhwm(HIGH_WATER)?;
+        socket.set_linger(LINGER_MS)?;
+        // Without a connection nothing is taken: what waits, waits where it is durable.
+        socket.set_immediate(true)?;
+        socket.set_ipv6(settings.endpoint.0.contains('['))?;
+        if settings.forward {
+            socket.connect(&settings.endpoint.0)?;
+        }
+        Ok(socket)
+    };
+    open().map_err(|error| ResultsError { endpoint: settings.endpoint.clone(), error })
 }
 
 /// Neither value is ever left half-changed, so a poisoned lock guards a usable one.

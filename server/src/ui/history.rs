@@ -76,8 +76,15 @@ struct Sample {
 #[derive(Debug)]
 struct Kept {
     at: Instant,
+    latencies: Latencies,
+}
+
+/// Histograms of the same bounds.
+#[derive(Debug)]
+struct Latencies {
     first_byte: Histogram,
     whole: Histogram,
+    proof: Histogram,
 }
 
 /// The last minutes.
@@ -121,8 +128,7 @@ impl History {
             if self.histograms.len() >= HISTOGRAMS {
                 self.histograms.pop_front();
             }
-            let (first_byte, whole) = latencies(readings);
-            self.histograms.push_back(Kept { at: now, first_byte, whole });
+            self.histograms.push_back(Kept { at: now, latencies: latencies(readings) });
         }
     }
 
@@ -158,23 +164,26 @@ impl History {
 
     /// Latencies of the last minutes: bounds in seconds, and observations in each bucket.
     pub(super) fn latency(&self, readings: &Readings) -> Value {
-        let (first_byte, whole) = latencies(readings);
+        let now = latencies(readings);
         let oldest = self.histograms.front();
         let seconds = oldest.map_or(0, |kept| kept.at.elapsed().as_secs());
+        let then = oldest.map(|kept| &kept.latencies);
         json!({
-            "bounds": whole.bounds,
-            "first_byte": first_byte.since(oldest.map(|kept| &kept.first_byte)).counts,
-            "whole": whole.since(oldest.map(|kept| &kept.whole)).counts,
+            "bounds": now.whole.bounds,
+            "first_byte": now.first_byte.since(then.map(|then| &then.first_byte)).counts,
+            "whole": now.whole.since(then.map(|then| &then.whole)).counts,
+            "proof": now.proof.since(then.map(|then| &then.proof)).counts,
             "seconds": seconds,
         })
     }
 }
 
-fn latencies(readings: &Readings) -> (Histogram, Histogram) {
-    (
-        readings.histogram("tensorpow_first_token_seconds"),
-        readings.histogram("tensorpow_request_duration_seconds"),
-    )
+fn latencies(readings: &Readings) -> Latencies {
+    Latencies {
+        first_byte: readings.histogram("tensorpow_first_token_seconds"),
+        whole: readings.histogram("tensorpow_request_duration_seconds"),
+        proof: readings.histogram("tensorpow_proof_latency_seconds"),
+    }
 }
 
 /// A rate with two decimals.

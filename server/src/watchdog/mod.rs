@@ -271,12 +271,16 @@ impl Watchdogs {
             // A paused or stale job is another watchdog's business.
             Watched::Vdf => !seen.mining || seen.vdf.is_none() || seen.vdf != self.last.vdf,
             Watched::Job => {
-                return match (seen.mining, seen.job_age) {
-                    (false, _) => Duration::ZERO,
-                    (true, Some(age)) => age,
-                    // Without any job the time since the start counts.
-                    (true, None) => self.since_moved(watched, now),
-                };
+                match (seen.mining, seen.job_age) {
+                    (false, _) => self.states[watched.index()].moved = now,
+                    (true, Some(age)) => {
+                        self.states[watched.index()].moved = now.checked_sub(age).unwrap_or(now);
+                        return age;
+                    }
+                    // Without any job the time since the start counts, or since the last one.
+                    (true, None) => {}
+                }
+                return self.since_moved(watched, now);
             }
             Watched::ProofFeed => {
                 if seen.proofs != self.last.proofs || !seen.mining {
@@ -365,6 +369,22 @@ mod tests {
         assert_eq!(names(&dogs.look(mining(6, 9), at(1122))), [("vdf", false)]);
         assert_eq!(names(&dogs.look(mining(7, 300), at(1123))), [("job", true)]);
         assert_eq!(names(&dogs.look(mining(8, 1), at(1124))), [("job", false)]);
+    }
+
+    #[test]
+    fn after_a_job_is_gone_the_time_since_it_came_counts() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut dogs = watchdogs(start);
+        let seen = |age: Option<u64>| Observation {
+            mining: true,
+            job_age: age.map(Duration::from_secs),
+            ..Default::default()
+        };
+        assert_eq!(dogs.look(seen(Some(10)), at(1000)), []);
+        assert_eq!(dogs.look(seen(None), at(1001)), [], "a lease has ended");
+        assert_eq!(dogs.look(seen(None), at(1289)), []);
+        assert_eq!(names(&dogs.look(seen(None), at(1290))), [("job", true)]);
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl World {
                 ..ActiveModelSettings::default()
             },
             metrics: Vec::new(),
+            reconnect: None,
             broker: None,
         };
         let service = Service::start(config, Some(link)).await.unwrap();

@@ -11,6 +11,7 @@ use tensorpow_core::header::HeaderFields;
 use tensorpow_core::proof::{Encode, MiningResponseRef, Proof};
 use tensorpow_core::target::CompactTarget;
 use tensorpow_core::units::{BlockHash, HeaderPrefix, MerkleRoot};
+use tensorpow_server::broker::settings::BrokerSettings;
 use tensorpow_server::mining::model::ModelId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,17 +75,30 @@ async fn worker(broker: &Broker, script: Script) -> Worker {
 }
 
 async fn worker_with(broker: &Broker, script: Script, flags: &[&str]) -> Worker {
+    worker_in(broker, script, flags, &[], |_| ()).await
+}
+
+async fn worker_in(
+    broker: &Broker,
+    script: Script,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+    change: impl FnOnce(&mut BrokerSettings),
+) -> Worker {
     let engine = MockEngine::start(script).await;
-    let environment = [
+    let url = broker.url();
+    let always = [
         ("WORKER_MODE", "broker"),
-        ("BROKER_WS_URL", &*broker.url()),
+        ("BROKER_WS_URL", &*url),
         ("PROVIDER_JWT_TOKEN", "eyJ0"),
         ("WORKER_ID", "worker-test"),
         ("MAX_CONTEXT_WINDOW", "2048"),
     ];
+    let environment = [&always, environment].concat();
     let config = try_config(&engine.url(), flags, &environment).expect("a configuration");
-    let link = config.broker.clone().expect("a broker link").open();
-    Worker::start_linked(engine, config, Some(link), None).await
+    let mut link = config.broker.clone().expect("a broker link");
+    change(&mut link.settings);
+    Worker::start_linked(engine, config, Some(link.open()), None).await
 }
 
 fn prefix(parent: u8) -> HeaderPrefix {
@@ -245,6 +259,79 @@ async fn a_job_ends_with_its_connection_and_is_not_heard_on_the_next() {
     let mut second = broker.accept().await;
     register(&mut second).await;
     assert_eq!(next(&mut second, "HEARTBEAT").await["busy"], 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_has_the_broker_dialled_anew() {
+    let broker = Broker::new().await;
+    let watch = [("TENSORPOW_WATCH_JOB", "1"), ("TENSORPOW_WATCH_JOB_ACTION", "reconnect")];
+    let worker = worker_in(&broker, Script::Json(200, ENGINE), &[], &watch, |_| ()).await;
+    let mut first = broker.accept().await;
+    register(&mut first).await;
+    // No lease comes. The broker hears why the connection ends, and answers by reading on.
+    let ending = async {
+        let mut said = None;
+        while let Some(Ok(message)) = first.next().await {
+            if let Message::Close(frame) = message {
+                said = frame;
+            }
+        }
+        said.expect("a close frame with a reason")
+    };
+    let said = tokio::time::timeout(LIMIT, ending).await.expect("an end");
+    assert_eq!((u16::from(said.code), said.reason.as_str()), (1001, "reconnect"));
+    let mut second = broker.accept().await;
+    register(&mut second).await;
+    next(&mut second, "HEARTBEAT").await;
+    let metrics = worker.metrics().await;
+    for line in [
+        "tensorpow_watchdog_alarms_total{watchdog=\"job\",action=\"reconnect\"} 1",
+        "tensorpow_broker_reconnects_total 1",
+        "tensorpow_broker_attempts_total 2",
+        "tensorpow_broker_silences_total 0",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_mines_nothing_waits_for_no_job() {
+    let broker = Broker::new().await;
+    let environment = [
+        ("MINING_ENABLED", "false"),
+        ("TENSORPOW_WATCH_JOB", "1"),
+        ("TENSORPOW_WATCH_JOB_ACTION", "reconnect"),
+    ];
+    let script = Script::Json(200, ENGINE);
+    let worker = worker_in(&broker, script, &[], &environment, |_| ()).await;
+    let mut connection = broker.accept().await;
+    register(&mut connection).await;
+    for _ in 0..4 {
+        next(&mut connection, "HEARTBEAT").await;
+    }
+    let metrics = worker.metrics().await;
+    assert!(metrics.contains("tensorpow_broker_attempts_total 1"), "{metrics}");
+    assert!(!metrics.contains("watchdog=\"job\""), "{metrics}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_answers_no_ping_is_left() {
+    let broker = Broker::new().await;
+    let impatient = |settings: &mut BrokerSettings| {
+        settings.timings.ping = Duration::from_millis(200);
+        settings.timings.pong = Duration::from_secs(1);
+    };
+    let worker = worker_in(&broker, Script::Json(200, ENGINE), &[], &[], impatient).await;
+    let mut first = broker.accept().await;
+    register(&mut first).await;
+    // It is open, and nobody reads it: pongs are part of reading.
+    let second = broker.accept().await;
+    let metrics = worker.metrics().await;
+    assert!(metrics.contains("tensorpow_broker_silences_total 1"), "{metrics}");
+    drop((first, second));
     worker.stop().await;
 }
 

@@ -50,6 +50,7 @@ async fn the_state_holds_status_totals_and_the_past() {
     assert_eq!(state["totals"]["windows"], 2);
     assert_eq!(state["totals"]["requests"]["complete"], 1);
     assert_eq!(state["latency"]["whole"].as_array().unwrap().len(), 16);
+    assert!(state["latency"]["proof"].is_array());
     let status: Value = worker.get("/status").await.json();
     assert_eq!(state["status"]["proxy"]["target_url"], status["proxy"]["target_url"]);
     assert_eq!(state["ready"]["mining"]["ready"], false);

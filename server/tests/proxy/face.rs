@@ -193,6 +193,21 @@ async fn a_head_is_answered_like_a_get() {
 }
 
 #[tokio::test]
+async fn everybody_may_read_what_a_worker_publishes_about_itself() {
+    let worker = Worker::devnet(REPLY, &["--api-key", "secret"], &[]).await;
+    assert_eq!(worker.get("/status").await.status, 401);
+    let answer = worker.get("/transparency").await;
+    assert_eq!(answer.status, 200);
+    let said = answer.json();
+    assert_eq!((&said["network"], &said["proof_version"]), (&"devnet".into(), &2.into()));
+    assert_eq!((&said["model"], &said["mining"]), (&crate::worker::MODEL.into(), &true.into()));
+    assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+    assert!(said["uptime_seconds"].is_u64() && said["change_log"].is_string());
+    let plain = Worker::plain(REPLY, &[]).await.get("/transparency").await.json();
+    assert_eq!((&plain["mining"], &plain["network"]), (&false.into(), &serde_json::Value::Null));
+}
+
+#[tokio::test]
 async fn status_has_what_the_node_reads() {
     let reply = Script::Json(200, r#"{"usage":{"prompt_tokens":3,"completion_tokens":512}}"#);
     let worker = Worker::devnet(reply, &[], &[]).await;

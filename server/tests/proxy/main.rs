@@ -1,6 +1,7 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
-//! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes of its proofs
-//! ([`collector`], [`chain`], [`spool`]), and what is left when clients leave ([`abandoned`]).
+//! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes
+//! of its proofs ([`collector`], [`chain`], [`spool`], [`latency`]), how links come back
+//! ([`broker`], [`reconnect`]), and what is left when clients leave ([`abandoned`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,9 +15,12 @@ mod dashboard;
 mod engine;
 mod face;
 mod inject;
+mod latency;
 mod mcp;
+mod metrics;
 mod miner;
 mod node;
+mod reconnect;
 mod registry;
 mod relay;
 mod routes;

@@ -31,16 +31,16 @@ use tensorpow_server::zap::AllowList;
 
 const REPLY: Script = Script::Json(200, "{}");
 
-fn feed_settings() -> FeedSettings {
+pub(crate) fn feed_settings() -> FeedSettings {
     FeedSettings { address: "127.0.0.1:0".parse().unwrap(), ..FeedSettings::default() }
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn job(parent: u8, request_id: u32) -> Job {
+pub(crate) fn job(parent: u8, request_id: u32) -> Job {
     let prefix = HeaderPrefix::from_fields(&HeaderFields {
         version: 3,
         parent: BlockHash::from_bytes([parent; 32]),
@@ -52,7 +52,7 @@ fn job(parent: u8, request_id: u32) -> Job {
 }
 
 /// A node's end of the job feed.
-fn pusher(endpoint: &str) -> zmq::Socket {
+pub(crate) fn pusher(endpoint: &str) -> zmq::Socket {
     let socket = zmq::Context::new().socket(zmq::PUSH).unwrap();
     socket.set_sndhwm(2000).unwrap();
     socket.set_linger(1000).unwrap();
@@ -60,7 +60,7 @@ fn pusher(endpoint: &str) -> zmq::Socket {
     socket
 }
 
-async fn current(jobs: &mut tokio::sync::watch::Receiver<Option<Job>>) -> Job {
+pub(crate) async fn current(jobs: &mut tokio::sync::watch::Receiver<Option<Job>>) -> Job {
     let changed = tokio::time::timeout(Duration::from_secs(10), jobs.changed()).await;
     changed.expect("a job in time").unwrap();
     jobs.borrow_and_update().clone().unwrap()

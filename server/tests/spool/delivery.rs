@@ -1,7 +1,8 @@
 //! From the spool to the sink: order, repetition, staleness, second chances.
 
-use crate::stage::{Recorder, Stage, message, new_job, share, solution};
-use std::time::Duration;
+use crate::stage::{Connected, Recorder, Stage, message, new_job, share, solution};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tensorpow_server::mining::sink::{Attempt, Verdict};
 use tensorpow_server::spool::{DeliveryState, Selection, SpoolSettings};
 
@@ -93,6 +94,83 @@ async fn staleness_is_judged_when_a_job_is_known_and_right_before_delivery() {
     new_job(&stage.context, 2);
     assert_eq!(stage.wait_for_state(1, "dead").await, "stale_parent");
     assert_eq!(sink.seen().len(), 1);
+}
+
+/// A stage whose sink is not connected yet.
+async fn unconnected(allowed: usize) -> (Stage, Arc<Connected>) {
+    let sink = Connected::new(allowed);
+    let mut stage = Stage::idle(SpoolSettings::default(), sink.clone(), Some(1)).await;
+    stage.deliver();
+    (stage, sink)
+}
+
+/// Waits until the sink has seen so many, and a little for one too many.
+async fn seen(sink: &Connected, count: usize) -> Vec<u32> {
+    let started = Instant::now();
+    while sink.numbers().len() < count {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", sink.numbers());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    sink.numbers()
+}
+
+#[tokio::test]
+async fn after_a_reconnect_the_shares_that_waited_go_before_the_solutions_that_waited() {
+    let (stage, sink) = unconnected(1).await;
+    stage.intake.take(solution(1, "cmpl-1")).await;
+    stage.intake.take(share(2, "cmpl-2")).await;
+    stage.intake.take(solution(3, "cmpl-3")).await;
+    stage.intake.take(share(4, "cmpl-4")).await;
+    assert!(seen(&sink, 0).await.is_empty(), "nobody is there");
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    sink.connect(true);
+    assert_eq!(seen(&sink, 2).await, [2, 4], "the second is held");
+    // What is found now has its turn behind them: a solution ends the work of the shares.
+    stage.intake.take(solution(5, "cmpl-5")).await;
+    sink.allowed.add_permits(10);
+    assert_eq!(seen(&sink, 5).await, [2, 4, 1, 3, 5]);
+}
+
+#[tokio::test]
+async fn a_solution_found_now_is_not_kept_back_by_shares_that_wait() {
+    let (stage, sink) = unconnected(10).await;
+    stage.intake.take(share(1, "cmpl-1")).await;
+    stage.intake.take(share(2, "cmpl-2")).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    sink.connect(false);
+    stage.intake.take(solution(3, "cmpl-3")).await;
+    assert_eq!(seen(&sink, 1).await, [3]);
+    stage.intake.take(share(4, "cmpl-4")).await;
+    assert_eq!(seen(&sink, 2).await, [3, 4]);
+    sink.connect(true);
+    assert_eq!(seen(&sink, 4).await, [3, 4, 1, 2]);
+
+    // A solution that waits is another matter: the later one of its job stays behind it.
+    let (stage, sink) = unconnected(10).await;
+    stage.intake.take(solution(1, "cmpl-1")).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    sink.connect(false);
+    stage.intake.take(solution(2, "cmpl-2")).await;
+    stage.intake.take(share(3, "cmpl-3")).await;
+    assert_eq!(seen(&sink, 1).await, [3]);
+    sink.connect(true);
+    assert_eq!(seen(&sink, 3).await, [3, 1, 2]);
+}
+
+#[tokio::test]
+async fn what_is_found_now_goes_in_the_order_in_which_it_came() {
+    let (stage, sink) = unconnected(0).await;
+    sink.connect(true);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    for number in 1..=6 {
+        let id = format!("cmpl-{number}");
+        let found = if number == 3 { solution(number, &id) } else { share(number, &id) };
+        stage.intake.take(found).await;
+    }
+    assert_eq!(seen(&sink, 1).await, [1], "the others wait for the sink");
+    sink.allowed.add_permits(10);
+    assert_eq!(seen(&sink, 6).await, [1, 2, 3, 4, 5, 6], "no share overtakes the solution");
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn what_goes_no_further_says_why() {
 
 #[tokio::test]
 async fn ten_thousand_marks_add_nothing_to_what_is_counted() {
-    let stage = Stage::idle(SpoolSettings::default(), Arc::default(), Some(1)).await;
+    let stage = Stage::idle(SpoolSettings::default(), Arc::<Recorder>::default(), Some(1)).await;
     stage.intake.take(share(1, "cmpl-a")).await;
     let before = stage.spool.stats();
     for round in 0..50 {

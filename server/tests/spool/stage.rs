@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tensorpow_core::header::HeaderFields;
 use tensorpow_core::proof::{Encode, MiningResponseRef, Proof};
 use tensorpow_core::target::{CompactTarget, Normalizer};
@@ -21,6 +21,7 @@ use tensorpow_server::mining::snapshot::ContextCell;
 use tensorpow_server::outbox::Outbox;
 use tensorpow_server::spool::{Delivery, Selection, Spool, SpoolSettings};
 use tensorpow_server::store::ProofStore;
+use tokio::sync::{Notify, Semaphore};
 
 pub(crate) const MODEL: &str = "org/tiny@0123456789abcdef0123456789abcdef01234567";
 /// Request id of the job.
@@ -132,6 +133,72 @@ impl ProofSink for Recorder {
     }
 }
 
+/// A sink at the end of a connection that comes and goes, as a broker is: what came before it waits
+/// for the registration, what comes while it is open leaves at once. It takes a proof only once it is
+/// allowed to.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    seen: Mutex<Vec<u32>>,
+    /// Since when the connection is open, and whether it is registered.
+    open: Mutex<Option<(SystemTime, bool)>>,
+    changed: Notify,
+    pub(crate) allowed: Semaphore,
+}
+
+impl Connected {
+    /// Not connected yet.
+    pub(crate) fn new(allowed: usize) -> Arc<Self> {
+        Arc::new(Self {
+            seen: Mutex::default(),
+            open: Mutex::default(),
+            changed: Notify::new(),
+            allowed: Semaphore::new(allowed),
+        })
+    }
+
+    pub(crate) fn connect(&self, registered: bool) {
+        let mut open = self.open.lock().unwrap();
+        let since = open.map_or_else(SystemTime::now, |(since, _)| since);
+        *open = Some((since, registered));
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl ProofSink for Connected {
+    fn name(&self) -> &'static str {
+        "connected"
+    }
+
+    fn shares_first(&self) -> bool {
+        true
+    }
+
+    fn has_waited(&self, received: Option<SystemTime>) -> bool {
+        let open = *self.open.lock().unwrap();
+        open.zip(received).is_none_or(|((since, _), received)| received < since)
+    }
+
+    fn is_ready_for(&self, received: Option<SystemTime>) -> bool {
+        let open = *self.open.lock().unwrap();
+        open.is_some_and(|(_, registered)| registered) || !self.has_waited(received)
+    }
+
+    async fn readiness_changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn submit(&self, proof: &ReceivedProof, _: Attempt) -> Verdict {
+        self.seen.lock().unwrap().push(proof.nonce);
+        self.allowed.acquire().await.unwrap().forget();
+        Verdict::Sent
+    }
+}
+
 /// An intake with everything behind it.
 pub(crate) struct Stage {
     pub(crate) spool: Spool,
@@ -155,7 +222,7 @@ impl Stage {
     /// Nothing is delivered yet.
     pub(crate) async fn idle(
         settings: SpoolSettings,
-        sink: Arc<Recorder>,
+        sink: Arc<dyn ProofSink>,
         parent: Option<u8>,
     ) -> Self {
         let spool = Spool::open(settings).unwrap();

@@ -108,6 +108,8 @@ impl Worker {
             .args(["--vdf-ticks", "2048", "--block-bits", "0x200fffff"])
             .args(["--config".as_ref(), config.file_name().unwrap()])
             .args(["--data-dir", "data"])
+            // A floor that leaves users most of the pictures.
+            .env("MIN_ACTIVE_REQUESTS", "8")
             .current_dir(config.parent().unwrap())
             .stderr(Stdio::piped())
             .spawn()

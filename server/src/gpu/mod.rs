@@ -1,0 +1,3 @@
+//! The graphics cards of this machine: how busy, full and hot they are ([`gauges`]).
+
+pub mod gauges;
