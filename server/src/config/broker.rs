@@ -88,6 +88,8 @@ impl BrokerLink {
             timings: Timings {
                 heartbeat: broker.heartbeat_timeout.max(Duration::from_millis(100)),
                 job: broker.job_timeout.max(Duration::from_secs(1)),
+                ping: broker.ping_interval.max(Duration::from_millis(100)),
+                pong: broker.pong_timeout.max(Duration::from_millis(100)),
                 ..Timings::default()
             },
         };

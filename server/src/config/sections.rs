@@ -324,6 +324,10 @@ sections! {
         heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
         /// Limit on one inference job
         job_timeout: Duration = "300" [TENSORPOW_BROKER_JOB_TIMEOUT];
+        /// Between two pings; less where something in between forgets connections that are idle
+        ping_interval: Duration = "20" [TENSORPOW_BROKER_PING_INTERVAL];
+        /// A broker that answers no ping and takes no frame for so long is left
+        pong_timeout: Duration = "30" [TENSORPOW_BROKER_PONG_TIMEOUT];
         /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
         tools: String = "" [WORKER_TOOLS_JSON];
     }

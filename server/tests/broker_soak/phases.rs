@@ -1,6 +1,7 @@
 //! One round of everything a broker can do wrong, and how fast the worker comes back after it.
 
 use crate::broker::Broker;
+use crate::engine::Engine;
 use crate::worker::Worker;
 use std::time::Duration;
 use tensorpow_server::devnet::broker::misbehave::Fault;
@@ -22,6 +23,35 @@ pub(crate) async fn all(broker: &mut Broker, worker: &Worker) {
     clock(broker).await;
     accepted_then_closed(broker).await;
     unauthorized(broker).await;
+}
+
+/// The worker itself ends and starts again on the same data: by kill -9, with proofs that no broker
+/// has taken yet, and by the signal of an orderly stop, with a broker at the other end. What the
+/// engine makes meanwhile it keeps until there is a worker again.
+pub(crate) async fn worker_restarted(broker: &mut Broker, worker: &Worker, engine: &Engine) {
+    broker.kill().await;
+    worker.until("proofs wait for the broker", |spool| spool.open > 0).await;
+    let handed = engine.hold();
+    worker.until("every proof is on disk", |spool| spool.entries >= handed).await;
+    let before = worker.spool().await;
+    worker.kill();
+    worker.start().await;
+    let after = worker.spool().await;
+    assert!(after.entries == before.entries && after.open > 0, "{before:?}, then {after:?}");
+    println!(
+        "the worker was killed with {} proofs to deliver, and has {}",
+        before.open, after.open
+    );
+    engine.release();
+    broker.restart().await;
+    calm(broker).await;
+
+    let handed = engine.hold();
+    worker.until("every proof is on disk", |spool| spool.entries >= handed).await;
+    worker.stop();
+    worker.start().await;
+    engine.release();
+    calm(broker).await;
 }
 
 /// Everybody works again for a while.
@@ -70,7 +100,8 @@ async fn disturbing(broker: &Broker, worker: &Worker) {
     let after = broker.books.ledger().count("hello");
     let ends = broker.books.ledger().entries(Some("disconnected"), 0);
     assert_eq!(after, before, "the worker left for what it should ignore: {ends:?}");
-    assert!(worker.app.context.load().job().is_some());
+    let context = worker.context().await;
+    assert!(context["request_id"].is_u64(), "{context}");
     calm(broker).await;
 }
 
