@@ -21,6 +21,7 @@ pub mod config;
 pub mod devnet;
 pub mod economics;
 pub mod exposition;
+pub mod gpu;
 pub mod http;
 pub mod intake;
 pub mod log;

@@ -300,12 +300,12 @@ sections! {
         worker_id: String = "" [WORKER_ID];
         /// Concurrent jobs to advertise
         capacity: u32 = "4" [WORKER_CAPACITY];
-        /// Advertised architecture
-        compute_type: String = "nvidia-8.6" [COMPUTE_TYPE];
-        /// Advertised card
-        gpu_model: String = "A100-80GB" [GPU_MODEL];
-        /// Advertised memory in GB
-        gpu_memory_gb: u32 = "80" [GPU_MEMORY_GB];
+        /// Advertised architecture; by default that of the card `nvidia-smi` names, without one `nvidia-8.6`
+        compute_type: Option<String> = "" [COMPUTE_TYPE];
+        /// Advertised card; by default the one `nvidia-smi` names, without one `A100-80GB`
+        gpu_model: Option<String> = "" [GPU_MODEL];
+        /// Advertised memory of the card in GB; by default what `nvidia-smi` says, without it 80
+        gpu_memory_gb: Option<u32> = "" [GPU_MEMORY_GB];
         /// Advertised region
         region: String = "us-west-2" [WORKER_REGION];
         /// Advertised context window; by default what the engine says

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 /// A window.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub(crate) struct Made {
     /// Its final digest, in hex.
     pub(crate) hash: String,
     pub(crate) is_solution: bool,
+    pub(crate) at: Instant,
 }
 
 /// Windows on their way to the worker.
@@ -120,8 +122,11 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
     if pow.is_object() {
         let (book, id) = (book.clone(), id.clone());
         let mined = tokio::task::spawn_blocking(move || mine(&pow, &id, number)).await.unwrap();
-        let made =
-            Made { hash: hex::encode(&mined.proof.hash), is_solution: mined.proof.is_solution };
+        let made = Made {
+            hash: hex::encode(&mined.proof.hash),
+            is_solution: mined.proof.is_solution,
+            at: Instant::now(),
+        };
         book.made.lock().unwrap().push(made);
         book.pushes.lock().unwrap().push(mined.message());
     }

@@ -73,5 +73,5 @@ async fn no_share_is_lost_or_doubled_whatever_the_broker_does() {
     assert!(jobs.ended > 0 && jobs.wrong.is_empty(), "{jobs:?}");
     let violations = broker.books.ledger().entries(Some("violation"), 0);
     assert!(violations.is_empty(), "{violations:?}");
-    memory::check(&worker.samples(), lasted);
+    memory::check(&worker.samples(), &engine.made(), lasted);
 }

@@ -1,16 +1,18 @@
 //! The worker's memory: what it held at which time of which of its lives, and whether that is flat.
 
+use crate::engine::Made;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
 pub(crate) const EVERY: Duration = Duration::from_millis(250);
 /// What may come on top of a tenth: buffers of what is under way at that moment.
 const SLACK_KB: u64 = 8 * 1024;
-
-/// The spool's page cache, which is not full before a few hundred windows have passed it.
+/// The spool's page cache, the largest of the caches with a limit.
 const PAGE_CACHE_KB: u64 = 16 * 1024;
-/// By then it is.
-const FILLED: Duration = Duration::from_secs(300);
+/// Windows of about 40 kB on disk fill it, and the dashboard's list of the last proofs long before.
+const FILLS_CACHES: usize = 400;
+/// A run that is as long fills them in each life.
+const LONG: Duration = Duration::from_secs(900);
 
 /// What the worker held at some time.
 #[derive(Debug, Clone, Copy)]
@@ -28,34 +30,42 @@ pub(crate) fn resident_kb(process: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// A process begins small again, so each life is judged on its own, if it is long enough to be: after
-/// a warm-up of a tenth of the run, the median of its last quarter is at most a tenth and a little
-/// above the median of its first. In a life of seconds a cache of a known size may fill as well.
+/// A process begins small again, so each life is judged on its own: after the warm-up, the median of
+/// its last quarter is at most a tenth and a little above the median of its first. The warm-up is a
+/// tenth of the run and the windows that fill the caches; a life that ends before may fill them.
 ///
 /// # Panics
-/// When memory grows, and when no life is long enough.
-pub(crate) fn check(samples: &[Sample], run: Duration) {
-    let warm_up = run / 10;
+/// When memory grows.
+pub(crate) fn check(samples: &[Sample], made: &[Made], run: Duration) {
     let mut judged = 0;
     for life in samples.chunk_by(|one, other| one.life == other.life) {
-        let begin = life[0].at;
-        let warm: Vec<u64> =
-            life.iter().filter(|it| it.at - begin >= warm_up).map(|it| it.kb).collect();
-        let lasted = life[life.len() - 1].at - begin;
-        if lasted < warm_up * 3 || warm.len() < 16 {
+        let (begin, end) = (life[0].at, life[life.len() - 1].at);
+        let warm_up = begin + run / 10;
+        let mut windows = made.iter().filter(|window| window.at >= begin && window.at < end);
+        let full = windows.nth(FILLS_CACHES - 1).map(|window| window.at.max(warm_up));
+        let warm = |from| -> Vec<u64> {
+            life.iter().filter(|sample| sample.at >= from).map(|sample| sample.kb).collect()
+        };
+        let of_full = full.map(warm).filter(|samples| samples.len() >= 40);
+        let filling = if of_full.is_some() { 0 } else { PAGE_CACHE_KB };
+        let samples = of_full.unwrap_or_else(|| warm(warm_up));
+        // The life between the two restarts.
+        if samples.len() < 16 {
             continue;
         }
         judged += 1;
-        let quarters: Vec<u64> = warm.chunks(warm.len().div_ceil(4)).map(median).collect();
-        println!(
-            "memory of a worker of {:.0} s, {} samples, medians of the quarters in kB: {quarters:?}",
-            lasted.as_secs_f64(),
-            life.len(),
-        );
+        let quarters: Vec<u64> = samples.chunks(samples.len().div_ceil(4)).map(median).collect();
         let (first, last) = (quarters[0], quarters[quarters.len() - 1]);
-        let filling = if lasted < FILLED { PAGE_CACHE_KB } else { 0 };
         let most = first + first / 10 + SLACK_KB + filling;
+        println!(
+            "memory of a worker of {:.0} s: {} samples after the warm-up, caches {}, medians of the \
+             quarters in kB {quarters:?}, {most} at most",
+            (end - begin).as_secs_f64(),
+            samples.len(),
+            if filling == 0 { "full" } else { "filling" },
+        );
         assert!(last <= most, "memory grows: {quarters:?} kB, {most} at most");
+        assert!(filling == 0 || run < LONG, "too few windows for a run of {run:?}");
     }
     assert!(judged >= 2, "a life before and one after the restart, not {judged}");
 }

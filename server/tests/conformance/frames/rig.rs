@@ -32,9 +32,9 @@ pub fn settings() -> BrokerSettings {
         worker_id: WORKER_ID.to_owned(),
         capacity: 4,
         hardware: Hardware {
-            compute_type: "nvidia-8.9".to_owned(),
-            gpu_model: "RTX-4090".to_owned(),
-            memory_gb: 24,
+            compute_type: Some("nvidia-8.9".to_owned()),
+            gpu_model: Some("RTX-4090".to_owned()),
+            memory_gb: Some(24),
             region: "us-west-2".to_owned(),
         },
         max_context_window: None,
