@@ -93,9 +93,11 @@ impl Client {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!("{}: {error}", settings.url);
+                self.shared.set_unreachable(Some(error.to_string()));
                 return None;
             }
         };
+        self.shared.set_unreachable(None);
         tracing::info!("connected to the broker at {}", settings.url);
         let stopped = async {
             let _ = stop.wait_for(|stop| *stop).await;

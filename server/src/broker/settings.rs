@@ -4,6 +4,7 @@ use super::token::Credential;
 use super::tools::ToolDefinition;
 use crate::mining::network::Network;
 use crate::mining::prover::VdfSettings;
+use crate::service_client::ServiceUrl;
 use std::path::PathBuf;
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
@@ -156,6 +157,10 @@ pub struct BrokerSettings {
     pub share_normalizer: Normalizer,
     /// Tools that run here.
     pub tools: Vec<ToolDefinition>,
+    /// An MCP server that has more.
+    pub mcp_tools: Option<ServiceUrl>,
+    /// Certificates of authorities that are trusted beside the system's, in PEM.
+    pub ca_file: Option<PathBuf>,
     /// The VDF prover.
     pub vdf: VdfSettings,
     /// File of the open leases; none keeps them in memory.

@@ -330,6 +330,10 @@ sections! {
         pong_timeout: Duration = "30" [TENSORPOW_BROKER_PONG_TIMEOUT];
         /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
         tools: String = "" [WORKER_TOOLS_JSON];
+        /// MCP server (streamable HTTP) whose tools are registered with the broker as well
+        mcp_tools: Option<ServiceUrl> = "" [MCP_TOOL_ENDPOINT];
+        /// Certificates (PEM) of an authority to trust beside the system's, for a `wss://` broker that has one of its own
+        ca_file: Option<PathBuf> = "" [BROKER_CA_FILE];
     }
 }
 

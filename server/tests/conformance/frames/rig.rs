@@ -49,6 +49,8 @@ pub fn settings() -> BrokerSettings {
         proof_version: 3,
         share_normalizer: Normalizer::DEFAULT,
         tools: Vec::new(),
+        mcp_tools: None,
+        ca_file: None,
         vdf: VdfSettings::default(),
         leases: None,
         timings: Timings::default(),
