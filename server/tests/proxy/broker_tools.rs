@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
+/// Method, session and version of a message.
+type Message = (String, Option<String>, Option<String>);
+
 /// What the server was asked, and how it behaves.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Method, session and version of each message.
-    messages: Mutex<Vec<(String, Option<String>, Option<String>)>>,
+    messages: Mutex<Vec<Message>>,
     /// Forgets its sessions once.
     forgetful: Mutex<bool>,
 }
