@@ -107,10 +107,19 @@ impl Answer {
 #[derive(Debug, Clone)]
 pub struct ServiceClient {
     client: Client<HttpConnector, Full<Bytes>>,
+    max_answer: usize,
 }
 
 impl Default for ServiceClient {
     fn default() -> Self {
+        Self::with_limit(MAX_ANSWER)
+    }
+}
+
+impl ServiceClient {
+    /// A client that reads answers of at most so many bytes.
+    #[must_use]
+    pub fn with_limit(max_answer: usize) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
@@ -119,11 +128,9 @@ impl Default for ServiceClient {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(2)
             .build(connector);
-        Self { client }
+        Self { client, max_answer }
     }
-}
 
-impl ServiceClient {
     /// Calls a route and reads the whole answer within `limit`. A body is sent as JSON.
     ///
     /// # Errors
@@ -150,7 +157,7 @@ impl ServiceClient {
             let answer = self.client.request(request).await;
             let answer = answer.map_err(|error| CallError::Unreachable(chain(&error)))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = Limited::new(body, self.max_answer).collect().await;
             let body = body.map_err(|error| CallError::Unreadable(error.to_string()))?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };

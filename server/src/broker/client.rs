@@ -8,6 +8,7 @@ use super::inside::Inside;
 use super::shared::{Shared, count};
 use super::socket::dial;
 use super::{kept, missing, settings::BrokerSettings};
+use crate::gpu::card::{self, Card};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -36,6 +37,7 @@ impl Client {
     /// Keeps a connection until `stop` says so.
     pub async fn run(self, inside: Arc<dyn Inside>, mut stop: watch::Receiver<bool>) {
         introduce(&self.shared.settings);
+        let card = own_card(&self.shared.settings).await;
         let watcher = tokio::spawn(missing::watch(self.shared.clone(), inside.clone()));
         let keeper = self.shared.settings.leases.clone().map(|path| {
             self.shared.leases.restore(kept::read(&path));
@@ -49,7 +51,7 @@ impl Client {
                 let _ = stopping.wait_for(|stop| *stop).await;
             };
             let connection = tokio::select! {
-                connection = self.once(&inside, stop.clone()) => connection,
+                connection = self.once(&inside, card.as_ref(), stop.clone()) => connection,
                 () = stopped => break,
             };
             match connection.as_ref().map(|connection| &connection.end) {
@@ -78,12 +80,13 @@ impl Client {
     async fn once(
         &self,
         inside: &Arc<dyn Inside>,
+        card: Option<&Card>,
         mut stop: watch::Receiver<bool>,
     ) -> Option<Outcome> {
         let settings = &self.shared.settings;
         let served = discover(&**inside, settings).await;
         self.shared.set_served(served.iter().map(|(name, _)| name.clone()).collect());
-        let hello = match hello(settings, &served) {
+        let hello = match hello(settings, &served, card) {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::error!("{error}");
@@ -95,9 +98,11 @@ impl Client {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::error!("{}: {error}", settings.url);
+                self.shared.set_unreachable(Some(error.to_string()));
                 return None;
             }
         };
+        self.shared.set_unreachable(None);
         tracing::info!("connected to the broker at {}", settings.url);
         let stopped = async {
             let _ = stop.wait_for(|stop| *stop).await;
@@ -130,6 +135,24 @@ fn introduce(settings: &BrokerSettings) {
         settings.networks.join(", "),
         settings.credential,
     );
+}
+
+/// The card of this machine, where the settings leave open what is advertised. spec: §3.1
+async fn own_card(settings: &BrokerSettings) -> Option<Card> {
+    if !settings.hardware.is_open() {
+        return None;
+    }
+    match card::detect().await {
+        Ok(cards) => {
+            let (count, found) = (cards.len(), card::largest(cards)?);
+            tracing::info!("the broker is told of a {} ({count} in this machine)", found.name);
+            Some(found)
+        }
+        Err(error) => {
+            tracing::info!("which card this machine has is not known, set GPU_MODEL: {error}");
+            None
+        }
+    }
 }
 
 /// From 0 to 1; without random numbers the middle.

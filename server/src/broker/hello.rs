@@ -5,6 +5,7 @@
 use super::inside::{Inside, read};
 use super::outgoing::{Capabilities, Hello, MiningCapability};
 use super::settings::BrokerSettings;
+use crate::gpu::card::Card;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde_json::Value;
@@ -18,6 +19,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 const UNNAMED: &str = "model";
 /// The reference's last resort. spec: §3.1 step 6
 const LAST_RESORT: &str = "Qwen/Qwen3-8B";
+
+/// What is advertised of a card where neither operator nor machine says anything. spec: §3.1
+const COMPUTE_TYPE: &str = "nvidia-8.6";
+const GPU_MODEL: &str = "A100-80GB";
+const MEMORY_GB: u32 = 80;
 
 /// A model and its context in tokens, where that is known.
 pub type ServedModel = (String, Option<u64>);
@@ -92,11 +98,16 @@ fn served(model: &Value) -> Option<ServedModel> {
     Some((id.to_owned(), length.and_then(Value::as_u64).filter(|length| *length > 0)))
 }
 
-/// The frame for what the engine serves. spec: §3.1 steps 4–6
+/// The frame for what the engine serves, and for the card where the operator names none.
+/// spec: §3.1 steps 4–6
 ///
 /// # Errors
 /// [`NoContext`] when neither the engine nor the operator names a context.
-pub fn hello(settings: &BrokerSettings, served: &[ServedModel]) -> Result<Hello, NoContext> {
+pub fn hello(
+    settings: &BrokerSettings,
+    served: &[ServedModel],
+    card: Option<&Card>,
+) -> Result<Hello, NoContext> {
     let mut advertised: Vec<&ServedModel> = served.iter().collect();
     let is_local = |model: &&ServedModel| model.0 == settings.local_model;
     if settings.mining && advertised.len() > 1 && advertised.iter().any(is_local) {
@@ -114,15 +125,27 @@ pub fn hello(settings: &BrokerSettings, served: &[ServedModel]) -> Result<Hello,
         features.push("pow_injection");
     }
     features.push("responses");
+    let hardware = &settings.hardware;
     Ok(Hello {
         worker_id: settings.worker_id.clone(),
         models,
         capacity: settings.capacity,
         capabilities: Capabilities {
-            compute_type: settings.hardware.compute_type.clone(),
-            gpu_model: settings.hardware.gpu_model.clone(),
-            memory_gb: settings.hardware.memory_gb,
-            region: settings.hardware.region.clone(),
+            compute_type: hardware
+                .compute_type
+                .clone()
+                .or_else(|| card.and_then(Card::compute_type))
+                .unwrap_or_else(|| COMPUTE_TYPE.to_owned()),
+            gpu_model: hardware
+                .gpu_model
+                .clone()
+                .or_else(|| card.map(Card::model))
+                .unwrap_or_else(|| GPU_MODEL.to_owned()),
+            memory_gb: hardware
+                .memory_gb
+                .or_else(|| card.and_then(Card::memory_gb))
+                .unwrap_or(MEMORY_GB),
+            region: hardware.region.clone(),
             max_context_window: context,
             max_context_tokens: context,
             max_output_tokens: settings.max_output_tokens,

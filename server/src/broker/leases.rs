@@ -94,8 +94,10 @@ impl Leases {
         let mut book = self.book();
         book.tombstones.retain(|id| *id != u64::from(request_id));
         book.open.insert(request_id, (lease, Instant::now()));
-        if book.open.len() > MOST_OPEN {
-            let oldest = book.open.iter().min_by_key(|(_, (_, opened))| *opened).map(|(id, _)| *id);
+        while book.open.len() > MOST_OPEN {
+            // Whatever the clock says, the one that has just come is not the oldest.
+            let older = book.open.iter().filter(|(id, _)| **id != request_id);
+            let oldest = older.min_by_key(|(_, (_, opened))| *opened).map(|(id, _)| *id);
             oldest.and_then(|id| book.open.remove(&id));
         }
         book.anchor = Some((request_id, parent));
@@ -215,5 +217,75 @@ impl Leases {
     #[must_use]
     pub fn newest(&self) -> Option<u32> {
         self.book().anchor.map(|(request_id, _)| request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tensorpow_core::units::HeaderPrefix;
+
+    fn lease(request_id: u32) -> Lease {
+        Lease {
+            unit: WorkUnit {
+                job_id: format!("job-{request_id}"),
+                work_unit_id: request_id.into(),
+                wallet_id: "wallet".to_owned(),
+                network: "tensor".to_owned(),
+                template_id: "template".to_owned(),
+                request_id: request_id.into(),
+            },
+            model: LeasedModel { name: "org/m".to_owned(), commit: "c".to_owned() },
+            job: Job {
+                request_id,
+                prefix: HeaderPrefix::from_bytes([3; 76]),
+                base_share_target: None,
+                height: None,
+            },
+        }
+    }
+
+    /// As many leases as are kept, the ids falling: the oldest has the highest.
+    fn full() -> Leases {
+        let leases = Leases::default();
+        for id in (1..=u32::try_from(MOST_OPEN).unwrap()).rev() {
+            leases.open(lease(id));
+        }
+        leases
+    }
+
+    #[test]
+    fn a_broker_that_hands_out_leases_without_end_fills_no_memory() {
+        let (leases, most) = (full(), u32::try_from(MOST_OPEN).unwrap());
+        assert_eq!(leases.tracked().len(), MOST_OPEN);
+        // A lease that is handed out again takes no place of another's.
+        leases.open(lease(1));
+        assert_eq!(leases.tracked().len(), MOST_OPEN);
+        assert!(leases.find(most).is_ok());
+        for more in 1..=3 {
+            leases.open(lease(most + more));
+            assert_eq!(leases.tracked().len(), MOST_OPEN);
+            assert_eq!(leases.newest(), Some(most + more));
+        }
+        // The oldest three have made way, and are no cancelled ones.
+        for gone in [most, most - 1, most - 2] {
+            assert_eq!(leases.find(gone), Err(NoLease::Unknown(gone)));
+        }
+        assert!([most - 3, 1, most + 1, most + 3].iter().all(|id| leases.find(*id).is_ok()));
+        assert_eq!(leases.tombstones(), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn the_leases_of_an_earlier_run_count_as_well() {
+        let leases = Leases::default();
+        let aged = |id: u32| (lease(id), Duration::from_secs(u64::from(id % 600)));
+        leases.restore((0..5000).map(aged).collect());
+        leases.open(lease(7000));
+        assert_eq!(leases.tracked().len(), MOST_OPEN);
+        assert!(leases.find(7000).is_ok() && leases.find(600).is_ok());
+        assert_eq!(leases.find(599), Err(NoLease::Unknown(599)), "one of the oldest");
+        // What is too old is not taken at all.
+        leases.restore(vec![(lease(8000), LEASE_AGE + Duration::from_secs(1))]);
+        assert_eq!(leases.find(8000), Err(NoLease::Unknown(8000)));
     }
 }

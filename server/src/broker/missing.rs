@@ -23,7 +23,7 @@ pub fn piece(shared: &Shared, inside: &dyn Inside) -> Option<String> {
         return Some("MINING_NETWORKS is empty: no broker sends mining work to this worker".into());
     }
     if !shared.uplink.is_registered() {
-        return None;
+        return shared.unreachable().map(|why| format!("the broker is not reached: {why}"));
     }
     if !inside.engine_is_up() {
         return Some("the inference engine does not answer: start it, or set TARGET_URL".into());

@@ -4,7 +4,7 @@
 //! [`connection`] reads frames ([`frames`]) for a [`session`], which hands inference jobs to its
 //! [`desk`] ([`inference`]), leases to the book ([`leases`], on disk by [`kept`], checked by [`mine_request`]) and so to
 //! the job source ([`TemplateJobs`]), and answers the rest ([`challenge`], [`heartbeat`], [`proofs`],
-//! [`tools`]). Proofs come back through the [`sink`] and leave by the [`uplink`]. [`inside`] is the
+//! [`tools`] in the [`toolbox`], some of them run by an [`mcp`] server). Proofs come back through the [`sink`] and leave by the [`uplink`]. [`inside`] is the
 //! proxy as all of them see it, [`missing`] says why no work comes, [`report`] what has happened.
 //!
 //! Confidential jobs are refused before anything of them is read. spec: broker
@@ -21,6 +21,7 @@ pub mod inference;
 pub mod inside;
 pub mod kept;
 pub mod leases;
+pub mod mcp;
 pub mod mine_request;
 pub mod missing;
 pub mod outgoing;
@@ -32,6 +33,7 @@ pub mod shared;
 pub mod sink;
 pub mod socket;
 pub mod token;
+pub mod toolbox;
 pub mod tools;
 pub mod uplink;
 

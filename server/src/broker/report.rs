@@ -34,6 +34,7 @@ impl BrokerReport {
                 "worker_id": settings.worker_id,
                 "registered": uplink.is_registered(),
                 "trouble": self.shared.trouble(),
+                "unreachable": self.shared.unreachable(),
                 "confidential": false,
                 "attempts": read(&counters.attempts),
                 "reconnects": read(&counters.reconnects),

@@ -116,9 +116,17 @@ impl Session {
                 Ok(())
             }
             Incoming::ToolUnregisterAck => Ok(()),
-            Incoming::ToolInvoke(call) => {
-                self.wire.send(&tools::answer(&call, &self.shared.settings.tools)).await
-            }
+            Incoming::ToolInvoke(call) => match self.shared.toolbox.answer(&call) {
+                tools::Answer::Now(answer) => self.wire.send(&answer).await,
+                tools::Answer::Later(call) => {
+                    let (shared, wire) = (self.shared.clone(), self.wire.clone());
+                    self.desk.spawn(async move {
+                        // Without a connection nobody waits for it.
+                        let _ = wire.send(&shared.toolbox.run(call).await).await;
+                    });
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -134,8 +142,14 @@ impl Session {
             );
         }
         self.registered = true;
-        for tool in &self.shared.settings.tools {
-            self.wire.send(&Outgoing::ToolRegister(tool.clone())).await?;
+        if self.shared.toolbox.asks_a_server() {
+            let (shared, wire) = (self.shared.clone(), self.wire.clone());
+            self.desk.spawn(async move {
+                // The next registration is for the next connection.
+                let _ = shared.toolbox.register(&wire).await;
+            });
+        } else {
+            self.shared.toolbox.register(&self.wire).await?;
         }
         self.shared.uplink.register();
         if let Some(running) = self.heartbeat.take() {

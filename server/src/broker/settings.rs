@@ -4,6 +4,7 @@ use super::token::Credential;
 use super::tools::ToolDefinition;
 use crate::mining::network::Network;
 use crate::mining::prover::VdfSettings;
+use crate::service_client::ServiceUrl;
 use std::path::PathBuf;
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
@@ -97,17 +98,26 @@ impl Default for Timings {
     }
 }
 
-/// What is advertised of the machine. spec: broker §3.1
+/// What is advertised of the machine; what is left open here the machine itself says.
+/// spec: broker §3.1
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hardware {
     /// Architecture.
-    pub compute_type: String,
+    pub compute_type: Option<String>,
     /// Card.
-    pub gpu_model: String,
+    pub gpu_model: Option<String>,
     /// Memory in GB.
-    pub memory_gb: u32,
+    pub memory_gb: Option<u32>,
     /// Region.
     pub region: String,
+}
+
+impl Hardware {
+    /// True when the machine has to be asked.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.compute_type.is_none() || self.gpu_model.is_none() || self.memory_gb.is_none()
+    }
 }
 
 /// Everything about a broker link that can be set.
@@ -147,6 +157,10 @@ pub struct BrokerSettings {
     pub share_normalizer: Normalizer,
     /// Tools that run here.
     pub tools: Vec<ToolDefinition>,
+    /// An MCP server that has more.
+    pub mcp_tools: Option<ServiceUrl>,
+    /// Certificates of authorities that are trusted beside the system's, in PEM.
+    pub ca_file: Option<PathBuf>,
     /// The VDF prover.
     pub vdf: VdfSettings,
     /// File of the open leases; none keeps them in memory.

@@ -2,7 +2,9 @@
 //! registries go into the proxy, and the counts. spec: broker §1.1
 
 use super::leases::{LeasedModel, Leases};
+use super::mcp::McpServer;
 use super::settings::BrokerSettings;
+use super::toolbox::Toolbox;
 use super::uplink::Uplink;
 use crate::mining::context::ContextCell;
 use crate::mining::job::Job;
@@ -63,6 +65,8 @@ pub struct Shared {
     pub leases: Leases,
     /// The way out.
     pub uplink: Uplink,
+    /// The tools.
+    pub toolbox: Toolbox,
     /// Where jobs go in; `None` where nothing takes them.
     pub jobs: Option<watch::Sender<Option<Job>>>,
     /// Where registries go in; `None` without mining.
@@ -81,6 +85,8 @@ pub struct Shared {
     trouble: Mutex<Option<String>>,
     /// Rings when the connection is to be closed and dialled anew.
     redial: Notify,
+    /// Why the last attempt to connect failed.
+    unreachable: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -91,7 +97,9 @@ impl Shared {
         jobs: Option<watch::Sender<Option<Job>>>,
         registry: Option<mpsc::Sender<Vec<Value>>>,
     ) -> Self {
+        let server = settings.mcp_tools.clone().map(McpServer::new);
         Self {
+            toolbox: Toolbox::new(settings.tools.clone(), server),
             settings,
             leases: Leases::default(),
             uplink: Uplink::default(),
@@ -104,6 +112,7 @@ impl Shared {
             leased_pin: Mutex::default(),
             trouble: Mutex::default(),
             redial: Notify::new(),
+            unreachable: Mutex::default(),
         }
     }
 
@@ -170,6 +179,17 @@ impl Shared {
     /// Completes when somebody wants the connection closed.
     pub(super) async fn redialled(&self) {
         self.redial.notified().await;
+    }
+
+    /// Why the last attempt to connect failed, if it did.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<String> {
+        lock(&self.unreachable).clone()
+    }
+
+    /// Notes how an attempt to connect went.
+    pub fn set_unreachable(&self, why: Option<String>) {
+        *lock(&self.unreachable) = why;
     }
 
     /// Notes the end of an inference job.

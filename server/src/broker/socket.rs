@@ -1,13 +1,15 @@
-//! The socket to a broker: TCP, TLS with the system's roots where the URL says `wss`, the upgrade
+//! The socket to a broker: TCP, TLS with the system's roots and the operator's where the URL says `wss`, the upgrade
 //! with the worker's token. spec: broker §1
 
 use super::settings::BrokerSettings;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -78,7 +80,7 @@ async fn open(settings: &BrokerSettings) -> Result<Socket, DialError> {
     let _ = stream.set_nodelay(true);
     let stream: Box<dyn Bytes> = match url.tls {
         false => Box::new(stream),
-        true => Box::new(secure(stream, &url.host, place).await?),
+        true => Box::new(secure(stream, settings, place).await?),
     };
     let unusable = |error: WebSocketError| DialError::Upgrade(error.to_string());
     let mut request = url.to_string().into_client_request().map_err(unusable)?;
@@ -107,16 +109,20 @@ async fn open(settings: &BrokerSettings) -> Result<Socket, DialError> {
 
 async fn secure(
     stream: TcpStream,
-    host: &str,
+    settings: &BrokerSettings,
     place: String,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
     let failed = |error: String| DialError::Tls { place: place.clone(), error };
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
+    roots.add_parsable_certificates(found.certs);
+    // Read each time: a certificate may have been renewed.
+    for own in settings.ca_file.iter().map(|file| authorities(file)) {
+        roots.add_parsable_certificates(own.map_err(failed)?);
+    }
+    if roots.is_empty() {
         return Err(failed(
-            "the system has no root certificates: install ca-certificates or set SSL_CERT_FILE"
+            "the system has no root certificates: install ca-certificates, set SSL_CERT_FILE, or name the broker's authority in BROKER_CA_FILE"
                 .to_owned(),
         ));
     }
@@ -126,7 +132,38 @@ async fn secure(
         .map_err(|error| failed(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(error.to_string()))?;
+    let name = ServerName::try_from(settings.url.host.clone())
+        .map_err(|error| failed(error.to_string()))?;
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))
+    connector.connect(name, stream).await.map_err(|error| failed(untrusted(&error)))
+}
+
+/// Certificates of a file, which must hold some.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let problem = |what: String| format!("{}: {what}", file.display());
+    let found: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|error| problem(error.to_string()))?;
+    let usable = RootCertStore::empty().add_parsable_certificates(found.iter().cloned()).0;
+    match usable {
+        0 => Err(problem("holds no certificate of an authority in PEM".to_owned())),
+        _ => Ok(found),
+    }
+}
+
+/// Why there is no TLS, with what helps where that is known.
+fn untrusted(error: &std::io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let hint = match cause {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
+            ": the broker's certificate is from an authority this machine does not trust; if it is the right one, name its certificate in BROKER_CA_FILE"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
 }

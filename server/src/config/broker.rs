@@ -9,13 +9,14 @@ use crate::active_model::ActiveModelSettings;
 use crate::broker::settings::{
     BrokerSettings, Hardware, LONGEST_WORKER_ID, Timings, fresh_worker_id,
 };
+use crate::broker::socket::authorities;
 use crate::broker::token::Credential;
 use crate::broker::tools::read_list;
 use crate::link::Link;
 use crate::mining::model::{ModelId, Models};
 use crate::registry::rest::{RestRegistry, RestSettings};
 use crate::registry::source::RegistrySource;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
 
@@ -81,6 +82,8 @@ impl BrokerLink {
             proof_version,
             share_normalizer: Normalizer(settings.mining.share_normalizer),
             tools: read_list(&broker.tools),
+            mcp_tools: broker.mcp_tools.clone(),
+            ca_file: ca_file(broker.ca_file.as_deref(), problems),
             vdf: vdf(settings, problems),
             leases: data_dir
                 .filter(|_| settings.proofs.spool)
@@ -88,6 +91,8 @@ impl BrokerLink {
             timings: Timings {
                 heartbeat: broker.heartbeat_timeout.max(Duration::from_millis(100)),
                 job: broker.job_timeout.max(Duration::from_secs(1)),
+                ping: broker.ping_interval.max(Duration::from_millis(100)),
+                pong: broker.pong_timeout.max(Duration::from_millis(100)),
                 ..Timings::default()
             },
         };
@@ -109,6 +114,15 @@ impl BrokerLink {
         });
         Link::to_broker(self.settings, self.models, registry.collect(), self.active_model)
     }
+}
+
+/// A file that cannot be used now is a mistake, not one to be found out with each connection.
+fn ca_file(file: Option<&Path>, problems: &mut Vec<String>) -> Option<PathBuf> {
+    let file = file?;
+    if let Err(problem) = authorities(file) {
+        problems.push(format!("BROKER_CA_FILE (broker.ca_file): {problem}"));
+    }
+    Some(file.to_owned())
 }
 
 /// Constant over the connections of one run. spec: broker §1

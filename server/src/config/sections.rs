@@ -300,12 +300,12 @@ sections! {
         worker_id: String = "" [WORKER_ID];
         /// Concurrent jobs to advertise
         capacity: u32 = "4" [WORKER_CAPACITY];
-        /// Advertised architecture
-        compute_type: String = "nvidia-8.6" [COMPUTE_TYPE];
-        /// Advertised card
-        gpu_model: String = "A100-80GB" [GPU_MODEL];
-        /// Advertised memory in GB
-        gpu_memory_gb: u32 = "80" [GPU_MEMORY_GB];
+        /// Advertised architecture; by default that of the card that the NVIDIA driver names, without one `nvidia-8.6`
+        compute_type: Option<String> = "" [COMPUTE_TYPE];
+        /// Advertised card; by default the one the NVIDIA driver names, without one `A100-80GB`
+        gpu_model: Option<String> = "" [GPU_MODEL];
+        /// Advertised memory of the card in GB; by default what the NVIDIA driver says, without it 80
+        gpu_memory_gb: Option<u32> = "" [GPU_MEMORY_GB];
         /// Advertised region
         region: String = "us-west-2" [WORKER_REGION];
         /// Advertised context window; by default what the engine says
@@ -324,8 +324,16 @@ sections! {
         heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
         /// Limit on one inference job
         job_timeout: Duration = "300" [TENSORPOW_BROKER_JOB_TIMEOUT];
+        /// Between two pings; less where something in between forgets connections that are idle
+        ping_interval: Duration = "20" [TENSORPOW_BROKER_PING_INTERVAL];
+        /// A broker that answers no ping and takes no frame for so long is left
+        pong_timeout: Duration = "30" [TENSORPOW_BROKER_PONG_TIMEOUT];
         /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
         tools: String = "" [WORKER_TOOLS_JSON];
+        /// MCP server (streamable HTTP) whose tools are registered with the broker as well
+        mcp_tools: Option<ServiceUrl> = "" [MCP_TOOL_ENDPOINT];
+        /// Certificates (PEM) of an authority to trust beside the system's, for a `wss://` broker that has one of its own
+        ca_file: Option<PathBuf> = "" [BROKER_CA_FILE];
     }
 }
 

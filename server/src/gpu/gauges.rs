@@ -3,10 +3,10 @@
 //! a driver in trouble may take its time; where it is not installed there are no gauges and nothing
 //! is said. Engines on other machines have exporters of their own. spec: proxy §25
 
+use super::nvidia;
 use crate::metrics::names;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
-use nvml_wrapper::error::NvmlError;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 pub const EVERY: Duration = Duration::from_secs(15);
 /// What is older is not shown: the driver has stopped answering.
 const STALE: Duration = Duration::from_secs(60);
-/// The library as the driver installs it; without the number it comes with the developer's files.
-const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// One card at one moment. What the driver does not say is missing.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,13 +48,6 @@ pub trait Cards {
 /// NVIDIA's management library.
 #[derive(Debug)]
 struct Nvidia(Nvml);
-
-impl Nvidia {
-    fn open() -> Result<Self, NvmlError> {
-        let numbered = Nvml::builder().lib_path(LIBRARY.as_ref()).init();
-        numbered.or_else(|_| Nvml::init()).map(Self)
-    }
-}
 
 impl Cards for Nvidia {
     #[allow(clippy::cast_precision_loss)] // milliwatts and percents
@@ -100,8 +91,8 @@ impl GpuGauges {
     /// # Errors
     /// When there is no thread to read them on.
     pub fn nvidia() -> std::io::Result<Self> {
-        Self::reading(EVERY, || match Nvidia::open() {
-            Ok(cards) => Some(cards),
+        Self::reading(EVERY, || match nvidia::open() {
+            Ok(library) => Some(Nvidia(library)),
             Err(error) => {
                 tracing::debug!(%error, "no gauges of graphics cards");
                 None

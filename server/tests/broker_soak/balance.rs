@@ -7,8 +7,9 @@ use crate::worker::Worker;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tensorpow_server::spool::{DeliveryState, Selection};
+use tensorpow_server::spool::{DeliveryState, Selection, Spool, SpoolSettings};
 
 /// Why a broker may refuse what was right when it was found: the tip moved in between, or a
 /// repetition after a lost connection.
@@ -63,24 +64,20 @@ pub(crate) async fn settle(worker: &Worker, broker: &Broker, engine: &Engine) {
     broker.wait_for_worker().await;
     let started = Instant::now();
     loop {
-        let stats = worker.app.store.spool().stats();
+        let spool = worker.spool().await;
         let made = engine.made().len() as u64;
-        if stats.entries >= made && stats.open == 0 {
+        if spool.entries >= made && spool.open == 0 {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "{made} made, {stats:?}");
+        assert!(started.elapsed() < Duration::from_secs(30), "{made} made, {spool:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn kept(worker: &Worker) -> HashMap<String, Vec<Kept>> {
-    let listed = worker
-        .app
-        .store
-        .spool()
-        .read(|view| view.list(&Selection::default(), usize::MAX))
-        .await
-        .unwrap();
+/// The spool of a worker that has ended.
+fn kept(folder: &Path) -> HashMap<String, Vec<Kept>> {
+    let spool = Spool::open(SpoolSettings::in_folder(folder.to_owned())).unwrap();
+    let listed = spool.view().unwrap().list(&Selection::default(), usize::MAX).unwrap();
     let mut kept: HashMap<String, Vec<Kept>> = HashMap::new();
     for entry in listed {
         let hash = entry.entry.digest.map(hex::encode).unwrap_or_default();
@@ -94,10 +91,10 @@ async fn kept(worker: &Worker) -> HashMap<String, Vec<Kept>> {
     kept
 }
 
-/// Compares the ledgers.
-pub(crate) async fn draw(worker: &Worker, broker: &Broker, engine: &Engine) -> Balance {
+/// Compares the ledgers; the worker's is in this folder.
+pub(crate) fn draw(spool: &Path, broker: &Broker, engine: &Engine) -> Balance {
     let mut balance = Balance::default();
-    let kept = kept(worker).await;
+    let kept = kept(spool);
     let mut judged: HashMap<String, Vec<Value>> = HashMap::new();
     for kind in ["share", "solution"] {
         for entry in broker.books.ledger().entries(Some(kind), 0) {

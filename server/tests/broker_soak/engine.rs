@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 /// A window.
 #[derive(Debug, Clone)]
@@ -16,13 +17,35 @@ pub(crate) struct Made {
     /// Its final digest, in hex.
     pub(crate) hash: String,
     pub(crate) is_solution: bool,
+    pub(crate) at: Instant,
+}
+
+/// Windows on their way to the worker.
+#[derive(Debug, Default)]
+struct Pushes {
+    sender: Option<mpsc::Sender<Vec<u8>>>,
+    /// Kept back while nobody would take them.
+    held: Option<Vec<Vec<u8>>>,
+    handed: u64,
+}
+
+impl Pushes {
+    fn push(&mut self, message: Vec<u8>) {
+        match &mut self.held {
+            Some(held) => held.push(message),
+            None => {
+                self.handed += 1;
+                self.sender.as_ref().expect("the collector is known").send(message).unwrap();
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Book {
     made: Mutex<Vec<Made>>,
     number: AtomicU64,
-    pushes: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    pushes: Mutex<Pushes>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +76,23 @@ impl Engine {
                 socket.send(message, 0).unwrap();
             }
         });
-        *self.book.pushes.lock().unwrap() = Some(sender);
+        self.book.pushes.lock().unwrap().sender = Some(sender);
+    }
+
+    /// Keeps windows back from now on; how many have left before. What a socket holds when its reader
+    /// is killed is gone, as no spool has seen it.
+    pub(crate) fn hold(&self) -> u64 {
+        let mut pushes = self.book.pushes.lock().unwrap();
+        pushes.held.get_or_insert_default();
+        pushes.handed
+    }
+
+    /// Lets go of what was kept back.
+    pub(crate) fn release(&self) {
+        let mut pushes = self.book.pushes.lock().unwrap();
+        for message in pushes.held.take().unwrap_or_default() {
+            pushes.push(message);
+        }
     }
 
     /// Every window so far.
@@ -83,11 +122,13 @@ async fn answer(State(book): State<Arc<Book>>, request: Request) -> Response {
     if pow.is_object() {
         let (book, id) = (book.clone(), id.clone());
         let mined = tokio::task::spawn_blocking(move || mine(&pow, &id, number)).await.unwrap();
-        let made =
-            Made { hash: hex::encode(&mined.proof.hash), is_solution: mined.proof.is_solution };
+        let made = Made {
+            hash: hex::encode(&mined.proof.hash),
+            is_solution: mined.proof.is_solution,
+            at: Instant::now(),
+        };
         book.made.lock().unwrap().push(made);
-        let pushes = book.pushes.lock().unwrap();
-        pushes.as_ref().expect("the collector is known").send(mined.message()).unwrap();
+        book.pushes.lock().unwrap().push(mined.message());
     }
     if body["stream"] == true && chat {
         let piece = |text: &str| {

@@ -2,16 +2,13 @@
 //! broker's own jobs, which end with its connections.
 
 use crate::broker::{Broker, MODEL_NAME};
+use crate::http::post;
 use crate::worker::Worker;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tensorpow_server::devnet::broker::Books;
 use tensorpow_server::devnet::broker::jobs::{JobEvent, Order, dispatch};
-use tensorpow_server::http::App;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// Between two requests of a user.
@@ -19,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 /// Windows that may wait for the broker before no more are asked for: what a debug build makes faster
 /// than it is judged would never be delivered, solutions least of all.
-const BACKLOG: usize = 4;
+const BACKLOG: u64 = 4;
 
 /// What became of the broker's jobs.
 #[derive(Debug, Default)]
@@ -38,12 +35,10 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn begin(worker: &Worker, broker: &Broker) -> Self {
+    pub(crate) fn begin(worker: &Arc<Worker>, broker: &Broker) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let users = (0..2)
-            .map(|_| tokio::spawn(user(worker.address, worker.app.clone(), stop.clone())))
-            .collect();
-        let jobs = tokio::spawn(give_jobs(broker.books.clone(), worker.app.clone(), stop.clone()));
+        let users = (0..2).map(|_| tokio::spawn(user(worker.clone(), stop.clone()))).collect();
+        let jobs = tokio::spawn(give_jobs(broker.books.clone(), worker.clone(), stop.clone()));
         Self { stop, users, jobs }
     }
 
@@ -56,39 +51,28 @@ impl Work {
     }
 }
 
-fn is_behind(app: &App) -> bool {
-    app.outbox.as_ref().is_some_and(|outbox| outbox.waiting() >= BACKLOG)
-}
-
-/// Whatever the broker does, a user gets an answer.
-async fn user(worker: SocketAddr, app: Arc<App>, stop: Arc<AtomicBool>) {
+/// Whatever the broker does, a user gets an answer while there is a worker.
+async fn user(worker: Arc<Worker>, stop: Arc<AtomicBool>) {
     let body = format!(r#"{{"model":"{MODEL_NAME}","prompt":"hi"}}"#);
-    let request = format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
     while !stop.load(Ordering::SeqCst) {
-        if is_behind(&app) {
-            tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
+        if worker.is_behind(BACKLOG).await {
             continue;
         }
-        let mut stream = TcpStream::connect(worker).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        tokio::time::timeout(Duration::from_secs(30), stream.read_to_string(&mut answer))
-            .await
-            .expect("an answer in time")
-            .unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        tokio::time::sleep(PAUSE).await;
+        let life = worker.life();
+        let asked = post(worker.address(), "/v1/completions", &body);
+        let answer =
+            tokio::time::timeout(Duration::from_secs(30), asked).await.expect("an answer in time");
+        let is_served = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+        assert!(is_served || !worker.has_lived_since(life), "{answer:?}");
     }
 }
 
-async fn give_jobs(books: Arc<Books>, app: Arc<App>, stop: Arc<AtomicBool>) -> Jobs {
+async fn give_jobs(books: Arc<Books>, worker: Arc<Worker>, stop: Arc<AtomicBool>) -> Jobs {
     let mut jobs = Jobs::default();
     while !stop.load(Ordering::SeqCst) {
         tokio::time::sleep(PAUSE).await;
-        if is_behind(&app) {
+        if worker.is_behind(BACKLOG).await {
             continue;
         }
         let Ok(mut job) = dispatch(&books, Order::chat(MODEL_NAME, "hi", 256)) else { continue };

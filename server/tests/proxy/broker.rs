@@ -12,32 +12,33 @@ use tensorpow_core::proof::{Encode, MiningResponseRef, Proof};
 use tensorpow_core::target::CompactTarget;
 use tensorpow_core::units::{BlockHash, HeaderPrefix, MerkleRoot};
 use tensorpow_server::broker::settings::BrokerSettings;
+use tensorpow_server::broker::socket::Bytes;
 use tensorpow_server::mining::model::ModelId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// What the engine says to every question, that for its context too.
-const ENGINE: &str = r#"{"default_generation_settings":{"n_ctx":4096},"id":"cmpl-1","choices":[{"message":{"content":"hi"}}]}"#;
+pub(crate) const ENGINE: &str = r#"{"default_generation_settings":{"n_ctx":4096},"id":"cmpl-1","choices":[{"message":{"content":"hi"}}]}"#;
 
 /// A place where a broker listens.
-struct Broker(TcpListener);
+pub(crate) struct Broker(TcpListener);
 
-type Connection = WebSocketStream<TcpStream>;
+pub(crate) type Connection = WebSocketStream<TcpStream>;
 
 impl Broker {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("ws://{}/v1/ws", self.0.local_addr().unwrap())
     }
 
     /// The next worker that dials, its `HELLO` heard.
-    async fn accept(&self) -> Connection {
+    pub(crate) async fn accept(&self) -> Connection {
         let dialled = tokio::time::timeout(LIMIT, self.0.accept()).await.expect("a worker dials");
         let mut connection =
             tokio_tungstenite::accept_async(dialled.unwrap().0).await.expect("an upgrade");
@@ -47,7 +48,7 @@ impl Broker {
 }
 
 /// The next frame of this type; others are passed over.
-async fn next(connection: &mut Connection, wanted: &str) -> Value {
+pub(crate) async fn next<S: Bytes>(connection: &mut WebSocketStream<S>, wanted: &str) -> Value {
     let waiting = async {
         loop {
             let message = connection.next().await.expect("an open connection").expect("a message");
@@ -61,11 +62,11 @@ async fn next(connection: &mut Connection, wanted: &str) -> Value {
     tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("no {wanted}"))
 }
 
-async fn say(connection: &mut Connection, frame: Value) {
+pub(crate) async fn say<S: Bytes>(connection: &mut WebSocketStream<S>, frame: Value) {
     connection.send(Message::text(frame.to_string())).await.expect("an open connection");
 }
 
-async fn register(connection: &mut Connection) {
+pub(crate) async fn register<S: Bytes>(connection: &mut WebSocketStream<S>) {
     say(connection, json!({ "type": "ACK", "heartbeat_interval_sec": 1 })).await;
 }
 
@@ -376,7 +377,7 @@ async fn an_earlier_runs_share_leaves_under_its_lease() {
     again.stop().await;
 }
 
-fn broker_status(worker: &Worker) -> Value {
+pub(crate) fn broker_status(worker: &Worker) -> Value {
     let report = worker.app.chain_report.as_ref().expect("a report");
     report()["broker"].clone()
 }

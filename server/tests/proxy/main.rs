@@ -9,6 +9,8 @@
 mod abandoned;
 mod active_model;
 mod broker;
+mod broker_tls;
+mod broker_tools;
 mod chain;
 mod collector;
 mod dashboard;

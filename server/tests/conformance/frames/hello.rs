@@ -32,9 +32,9 @@ fn configured(case: &Value) -> BrokerSettings {
     settings.max_parallel = number("MINING_MAX_PARALLEL");
     settings.local_model = words("LOCAL_MODEL_NAME");
     settings.capacity = number("WORKER_CAPACITY");
-    settings.hardware.compute_type = words("COMPUTE_TYPE");
-    settings.hardware.gpu_model = words("GPU_MODEL");
-    settings.hardware.memory_gb = number("GPU_MEMORY_GB");
+    settings.hardware.compute_type = Some(words("COMPUTE_TYPE"));
+    settings.hardware.gpu_model = Some(words("GPU_MODEL"));
+    settings.hardware.memory_gb = Some(number("GPU_MEMORY_GB"));
     settings.hardware.region = words("WORKER_REGION");
     settings.max_output_tokens = number("MAX_OUTPUT_TOKENS");
     settings.max_context_window = env["MAX_CONTEXT_WINDOW"].as_u64();
@@ -65,7 +65,7 @@ async fn one(case: &Value) -> Result<(), String> {
         .map(|wait| wait.as_f64().expect("seconds").log2().round() as i32)
         .collect();
     same("waits, as powers of two", waits, expected)?;
-    match hello(&settings, &served) {
+    match hello(&settings, &served, None) {
         Ok(hello) => {
             let ours: Value =
                 serde_json::from_str(&Outgoing::Hello(Box::new(hello)).to_text()).unwrap();

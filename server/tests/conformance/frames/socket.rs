@@ -45,7 +45,7 @@ async fn connected() -> (Broker, Value, JoinHandle<Outcome>) {
     settings.url = format!("ws://{place}/v1/ws").parse().unwrap();
     settings.challenge_secret = Some("s3cret".to_owned());
     let worker = tokio::spawn(async move {
-        let hello = hello(&settings, &[("m".to_owned(), Some(4096))]).expect("a context");
+        let hello = hello(&settings, &[("m".to_owned(), Some(4096))], None).expect("a context");
         let socket = dial(&settings).await.expect("a socket");
         let shared = Arc::new(Shared::new(settings, None, None));
         let inside: Arc<dyn Inside> = Arc::new(Scripted::default());
