@@ -1,10 +1,12 @@
 //! Criterion groups of what happens to a finished window, off the decode thread: `window` (closing
-//! digest, and all of a window's close), `proof` (encode, into a buffer that is there and into a new
+//! digest, all of a window's close, the same by the engine's own threads, and what the thread that
+//! decodes pays for it), `proof` (encode, into a buffer that is there and into a new
 //! one, decode, commit) and `carrier` (the admission nonce in `extra_flags`).
 #![allow(missing_docs)] // criterion's macros make undocumented functions
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use tensorpow_benches::closing::{Close, Closes};
 use tensorpow_benches::{mined, rows::hasher};
 use tensorpow_core::admission::{MAX_CARRIER, extract, merge};
 use tensorpow_core::proof::{Encode, ProofRef, commit};
@@ -34,6 +36,15 @@ fn window(c: &mut Criterion) {
             let length = proof.encode(&mut buffer).expect("room enough");
             (digest, report.steps, commitment, length)
         });
+    });
+    let engine = Closes::new();
+    let windows = |count: u64| (0..count).map(|_| engine.window());
+    group.sample_size(20);
+    group.bench_function("engine: last token to egress queue", |b| {
+        b.iter_custom(|count| windows(count).map(|close| close.close).sum());
+    });
+    group.bench_function("engine: hand-over on the decode thread", |b| {
+        b.iter_custom(|count| windows(count).map(|close| Close::hand_over(&close)).sum());
     });
     group.finish();
 

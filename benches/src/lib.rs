@@ -1,5 +1,6 @@
 //! What the benches compare the core with.
 
+pub mod closing;
 #[cfg(feature = "gmp")]
 pub mod gmp;
 pub mod mined;

@@ -6,6 +6,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path as Folder;
 use std::time::{Duration, Instant};
+use tensorpow_benches::closing::{Close, Closes};
 use tensorpow_benches::mined;
 use tensorpow_benches::rows::{BATCHES, Decoder, GRID, VOCAB, VOCABULARIES, hasher, row};
 use tensorpow_core::context::Context;
@@ -26,6 +27,8 @@ const BATCH: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(60);
 /// Fewest rounds of one measurement.
 const ROUNDS: u32 = 12;
+/// Windows that the engine closes.
+const WINDOWS: usize = 60;
 
 /// Microseconds a call, the least of many rounds of `calls`.
 fn least<T>(calls: usize, mut round: impl FnMut() -> T) -> f64 {
@@ -129,6 +132,21 @@ fn proofs() {
     say("window decode", least(1, || ProofRef::read(black_box(&bytes)).is_ok()));
 }
 
+/// Closes by the engine's own threads.
+fn closes() {
+    let engine = Closes::new();
+    let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+    let mut closes: Vec<Close> = (0..WINDOWS).map(|_| engine.window()).collect();
+    closes.sort_by_key(|close| close.close);
+    let say = |name: &str, time| say(&format!("window {name}"), 0, 1, microseconds(time));
+    if let (Some(first), Some(most)) = (closes.first(), closes.get(WINDOWS * 9 / 10)) {
+        say("all of it by the engine's thread, last token to egress queue", first.close);
+        say("the same, nine of ten windows within", most.close);
+    }
+    let hand_over = closes.iter().map(Close::hand_over).min();
+    say("on the decode thread: the hand-over", hand_over.unwrap_or_default());
+}
+
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
@@ -140,6 +158,7 @@ fn main() -> std::io::Result<()> {
         [all] if all == "parts" => {
             parts();
             proofs();
+            closes();
         }
         vocabularies => {
             let numbers: Vec<usize> = vocabularies.iter().filter_map(|v| v.parse().ok()).collect();

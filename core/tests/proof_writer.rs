@@ -36,6 +36,14 @@ fn a_buffer_of_the_announced_length_is_filled_and_a_smaller_one_left_alone() {
     assert_eq!(exact[len..], [0xaa; 3]);
     assert_eq!(exact[..len], proof.encode_to_vec().unwrap(), "no byte is left unwritten");
 
+    for dirty in [Vec::new(), vec![0xaa; len - 1], vec![0xaa; 2 * len]] {
+        let (mut message, room) = (dirty, len * 2);
+        message.reserve(room - message.len());
+        let place = message.as_ptr();
+        proof.encode_over(&mut message).unwrap();
+        assert_eq!((message.as_slice(), message.as_ptr()), (&exact[..len], place));
+    }
+
     let mut small = vec![0xaa; len - 1];
     let refused = WriteError::BufferTooSmall { needed: len, found: len - 1 };
     assert_eq!(proof.encode(&mut small), Err(refused));

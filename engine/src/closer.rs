@@ -19,7 +19,7 @@ use tensorpow_core::selfcheck::{self, Expected, Unsent, selfcheck};
 use tensorpow_core::units::{AdmissionNonce, Digest, EVIDENCE_SLOTS, STATS};
 use tensorpow_core::verify::{Chain, Registry, Vdf, Workspace};
 
-use crate::egress::{Deadline, Outgoing, Purpose, Route, Sender};
+use crate::egress::{Buffer, Buffers, Deadline, Outgoing, Purpose, Route, Sender};
 use crate::engine::Shared;
 use crate::notice::Level;
 use crate::settings::{EgressMode, EgressSettings};
@@ -134,6 +134,16 @@ impl From<WriteError> for Lost {
     }
 }
 
+/// Memory that serves window after window. After the first few none of it grows: a proof is made
+/// of the window as it lies, and its encoding is the only copy.
+#[derive(Default)]
+struct Memory {
+    workspace: Workspace,
+    /// The ids before the window.
+    prompt: Vec<u32>,
+    messages: Arc<Buffers>,
+}
+
 /// What the thread owns.
 struct Closer {
     mode: EgressMode,
@@ -145,14 +155,14 @@ struct Closer {
 
 impl Closer {
     fn run(&self, windows: &Receiver<Full>) {
-        let mut workspace = Workspace::new();
+        let mut memory = Memory::default();
         for full in windows {
             self.shared.counters.windows_queued.sub(1);
             let late = self.deadline.left().is_some_and(|left| left.is_zero());
             let outcome = if late {
                 "shutdown"
             } else {
-                let closed = catch_unwind(AssertUnwindSafe(|| self.close(&full, &mut workspace)));
+                let closed = catch_unwind(AssertUnwindSafe(|| self.close(&full, &mut memory)));
                 closed.unwrap_or("internal_error")
             };
             self.shared.counters.windows.add(outcome);
@@ -161,7 +171,7 @@ impl Closer {
     }
 
     /// Closes one window and names its outcome.
-    fn close(&self, full: &Full, workspace: &mut Workspace) -> &'static str {
+    fn close(&self, full: &Full, memory: &mut Memory) -> &'static str {
         let payload = &full.job.payload;
         let Some(digest) = full.job.closer.digest(&full.window) else { return "internal_error" };
         let share = payload.share_target.as_ref();
@@ -180,7 +190,7 @@ impl Closer {
             Plan::Drop => return outcome,
         };
         let job = payload.request_id;
-        match message(full, &digest, purpose, workspace) {
+        match message(full, &digest, purpose, memory) {
             Ok(bytes) => {
                 if purpose == Purpose::Solution {
                     let hash = verdict.header_hash;
@@ -191,6 +201,8 @@ impl Closer {
                 }
                 let digest = *digest.as_bytes();
                 self.sender.offer(Outgoing { bytes, purpose, route, req_id: job, digest });
+                let took = u64::try_from(full.ended.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.shared.counters.close_time.add(took);
                 purpose.as_str()
             }
             Err(Lost::SelfCheck(why)) => {
@@ -217,11 +229,12 @@ fn message(
     full: &Full,
     digest: &Digest,
     purpose: Purpose,
-    workspace: &mut Workspace,
-) -> Result<Vec<u8>, Lost> {
-    let Full { window, prompt, job } = full;
+    memory: &mut Memory,
+) -> Result<Buffer, Lost> {
+    let Full { window, prompt: before, job, .. } = full;
+    let Memory { workspace, prompt, messages } = memory;
     let payload = &job.payload;
-    let prompt = prompt.to_vec();
+    before.copy_over(prompt);
     let target = payload.target.to_be_bytes();
     let audit = purpose == Purpose::Audit;
     let flags = extra_flags(audit, window.nonce())?;
@@ -247,7 +260,7 @@ fn message(
         chosen_probs: Words::Floats(window.upper_edges()),
         sampling_u: Words::Floats(window.draws()),
         softmax_normalizers: Words::Floats(window.normalizers()),
-        prompt_tokens: Words::Native(&prompt),
+        prompt_tokens: Words::Native(prompt),
         pad_mask: PadMask::Zeros(prompt.len()),
         topk_logits: rows(Words::Floats(window.evidence_logits()), EVIDENCE_SLOTS),
         topk_indices: rows(Words::Native(window.evidence_ids()), EVIDENCE_SLOTS),
@@ -273,8 +286,10 @@ fn message(
         completion_id: job.completion_id.as_bytes(),
         ..MiningResponseRef::default()
     };
+    let mut message = messages.take();
     if audit {
-        return Ok(common.encode_to_vec()?);
+        common.encode_over(message.bytes_mut())?;
+        return Ok(message);
     }
     let commitment = commit(&proof)?;
     let response = MiningResponseRef {
@@ -284,7 +299,8 @@ fn message(
         difficulty: payload.difficulty.saturated_u32(),
         ..common
     };
-    Ok(response.encode_to_vec()?)
+    response.encode_over(message.bytes_mut())?;
+    Ok(message)
 }
 
 /// What the proof says beside its evidence: its purpose, and the nonce its draws were made with.

@@ -119,6 +119,7 @@ pub(crate) struct Counters {
     pub(crate) partial: Plain,
     pub(crate) windows_queued: Plain,
     pub(crate) windows: Labelled,
+    pub(crate) close_time: Plain,
     pub(crate) self_check: Labelled,
     pub(crate) proofs_queued: Plain,
     pub(crate) sent: Labelled,
@@ -206,6 +207,10 @@ impl Counters {
                     "internal_error",
                 ],
             ),
+            close_time: Plain::counter(
+                "tensorpow_window_close_nanoseconds_total",
+                "Time from a window's last token to its proof's place in the queue to the sockets.",
+            ),
             self_check: Labelled::new(
                 "tensorpow_self_check_failures_total",
                 "Windows that failed the self-check, by the check that refused them.",
@@ -263,6 +268,7 @@ impl Counters {
         self.partial.render(&mut text);
         self.windows_queued.render(&mut text);
         self.windows.render(&mut text);
+        self.close_time.render(&mut text);
         self.self_check.render(&mut text);
         self.proofs_queued.render(&mut text);
         self.sent.render(&mut text);

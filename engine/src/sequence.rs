@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tensorpow_core::evidence::Evidence;
 use tensorpow_core::select::RowScratch;
@@ -11,12 +11,12 @@ use tensorpow_core::units::{AdmissionNonce, Draw};
 use tensorpow_core::window::{self, StepError, Window};
 
 use crate::admission::{Admission, Search};
-use crate::archive::Archive;
+use crate::archive::{Archive, Room};
 use crate::engine::{BeginRequest, Row, Shared};
 use crate::job::Job;
 use crate::notice::Level;
 use crate::request::EndReason;
-use crate::windows::Full;
+use crate::windows::{Blank, Full};
 
 thread_local! {
     /// Working memory of the sequences that this thread samples, one after another.
@@ -54,6 +54,8 @@ pub struct Sequence {
     row: Row,
     mined: window::Sequence,
     window: Box<Window>,
+    /// Where the window's tokens go when it is full.
+    room: Room,
     archive: Archive,
     job: Arc<Job>,
     /// The search for the nonce of the window that comes next; none when it needs none, or has it.
@@ -70,8 +72,10 @@ impl Sequence {
         job: Job,
         request: &BeginRequest<'_>,
     ) -> Self {
+        let Blank { window, room } = row.shared.windows.first();
         let mut sequence = Self {
-            window: row.shared.windows.take(),
+            window,
+            room,
             row,
             mined,
             archive: Archive::of_prompt(request.prompt),
@@ -196,19 +200,24 @@ impl Sequence {
         stopped
     }
 
-    /// Exchanges the full window for an empty one; everything else happens on another thread.
+    /// Exchanges the full window for an empty one; everything else happens on another thread. Of
+    /// the window only its 256 token ids are copied, for the proofs of the windows to come.
     fn hand_over(&mut self) {
-        let Ok(tokens) = self.window.tokens().try_into() else { return };
-        let prompt = self.archive.clone();
-        self.archive.append(tokens);
+        let ended = Instant::now();
         let shared = Arc::clone(&self.row.shared);
-        if self.window.dead_at().is_some() {
+        let Blank { window, room } = shared.windows.take();
+        let window = std::mem::replace(&mut self.window, window);
+        let room = std::mem::replace(&mut self.room, room);
+        let prompt = self.archive.clone();
+        if let Ok(tokens) = window.tokens().try_into() {
+            self.archive.append(room, tokens);
+        }
+        if window.dead_at().is_some() {
             // A draw of 1: no verifier takes this window. spec: sampler §4
             shared.counters.windows.add("dead");
-            self.window.clear();
+            shared.windows.give_back(window);
         } else {
-            let window = std::mem::replace(&mut self.window, shared.windows.take());
-            shared.windows.offer(Full { window, prompt, job: Arc::clone(&self.job) });
+            shared.windows.offer(Full { window, prompt, job: Arc::clone(&self.job), ended });
         }
         self.seek_admission();
     }

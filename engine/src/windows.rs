@@ -4,10 +4,11 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tensorpow_core::window::Window;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Room};
 use crate::counters::Counters;
 use crate::job::Job;
 use crate::sync::lock;
@@ -22,12 +23,27 @@ pub(crate) struct Full {
     /// Everything before the window.
     pub(crate) prompt: Archive,
     pub(crate) job: Arc<Job>,
+    /// When its last token was chosen.
+    pub(crate) ended: Instant,
+}
+
+/// An empty window, and where its tokens go when it is full.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) window: Box<Window>,
+    pub(crate) room: Room,
+}
+
+impl Blank {
+    fn of(window: Box<Window>) -> Self {
+        Self { window, room: Room::new() }
+    }
 }
 
 /// Pool and queue.
 #[derive(Debug)]
 pub(crate) struct Windows {
-    spare: Mutex<Vec<Box<Window>>>,
+    spare: Mutex<Vec<Blank>>,
     /// Gone when the engine ends.
     queue: Mutex<Option<SyncSender<Full>>>,
     counters: Arc<Counters>,
@@ -40,18 +56,30 @@ impl Windows {
         (Self { spare: Mutex::default(), queue, counters }, full)
     }
 
+    /// The empty window of a sequence that begins. Puts another by for the moment when this one is
+    /// full, which is no time to ask for memory.
+    pub(crate) fn first(&self) -> Blank {
+        let first = self.take();
+        let sequences = usize::try_from(self.counters.active.get()).unwrap_or(SPARE);
+        while lock(&self.spare).len() < sequences.min(SPARE) {
+            self.give_back(Box::new(Window::new()));
+        }
+        first
+    }
+
     /// An empty window.
-    pub(crate) fn take(&self) -> Box<Window> {
+    pub(crate) fn take(&self) -> Blank {
         let spare = lock(&self.spare).pop();
-        spare.unwrap_or_else(|| Box::new(Window::new()))
+        spare.unwrap_or_else(|| Blank::of(Box::new(Window::new())))
     }
 
     /// Gives a window back.
     pub(crate) fn give_back(&self, mut window: Box<Window>) {
         window.clear();
+        let blank = Blank::of(window);
         let mut spare = lock(&self.spare);
         if spare.len() < SPARE {
-            spare.push(window);
+            spare.push(blank);
         }
     }
 
@@ -103,7 +131,9 @@ mod tests {
         let job = job();
         let offer = || {
             let prompt = Archive::of_prompt(&[1]);
-            windows.offer(Full { window: windows.take(), prompt, job: Arc::clone(&job) });
+            let window = windows.take().window;
+            let ended = Instant::now();
+            windows.offer(Full { window, prompt, job: Arc::clone(&job), ended });
         };
         offer();
         offer();
@@ -121,7 +151,19 @@ mod tests {
     fn the_pool_keeps_no_more_than_its_share() {
         let (windows, _full) = Windows::new(1, Arc::new(Counters::new([])));
         let many: Vec<_> = (0..SPARE + 5).map(|_| windows.take()).collect();
-        many.into_iter().for_each(|window| windows.give_back(window));
+        many.into_iter().for_each(|blank| windows.give_back(blank.window));
         assert_eq!(lock(&windows.spare).len(), SPARE);
+    }
+
+    #[test]
+    fn every_sequence_that_begins_finds_its_next_window_made() {
+        let counters = Arc::new(Counters::new([]));
+        let (windows, _full) = Windows::new(1, Arc::clone(&counters));
+        let mut held = Vec::new();
+        for living in 1..=SPARE + 5 {
+            counters.active.add(1);
+            held.push(windows.first());
+            assert_eq!(lock(&windows.spare).len(), living.min(SPARE));
+        }
     }
 }

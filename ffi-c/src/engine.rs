@@ -7,6 +7,7 @@ use tensorpow_engine::settings::Settings;
 use tensorpow_engine::{Engine, Identity, Log};
 
 use crate::arguments::{SizeFirst, place, read_struct, read_text, write_text};
+use crate::batch::Threads;
 use crate::status::{Fault, Status, enter, with_last_error};
 
 /// A running engine side: settings, counters, the threads that close windows and send proofs.
@@ -15,6 +16,8 @@ use crate::status::{Fault, Status, enter, with_last_error};
 #[derive(Debug)]
 pub struct EngineHandle {
     pub(crate) engine: Engine,
+    /// For batches; none runs before the first.
+    pub(crate) threads: Threads,
 }
 
 /// What the engine says about itself at the start. Zero all of it, then set `size` and what is
@@ -35,9 +38,13 @@ pub struct EngineArgs {
     /// Sequences mined at the same time; 0 takes the default of 1024. TENSORPOW_MAX_SEQUENCES
     /// goes before it.
     pub max_sequences: u32,
+    /// Threads that share a tensorpow_sample_batch, the caller's included; 0 takes as many as the
+    /// machine has processors. They are started by the first batch of two rows, never for an
+    /// engine that samples row by row.
+    pub sample_threads: u32,
 }
 
-// SAFETY: `size` first, then pointers and an integer.
+// SAFETY: `size` first, then pointers and integers.
 unsafe impl SizeFirst for EngineArgs {
     const NAME: &'static str = "tensorpow_engine_args";
     const FIRST_SIZE: usize = size_of::<Self>();
@@ -93,7 +100,8 @@ pub unsafe extern "C" fn tensorpow_engine_new(
         let settings = Settings::from_env().map_err(|why| Fault::new(Status::Config, why))?;
         let engine = Engine::start(settings, identity, Log::stderr())
             .map_err(|why| Fault::new(Status::Config, why))?;
-        *out = Box::into_raw(Box::new(EngineHandle { engine }));
+        let threads = Threads::new(usize::try_from(args.sample_threads).unwrap_or(usize::MAX));
+        *out = Box::into_raw(Box::new(EngineHandle { engine, threads }));
         Ok(())
     })
 }
@@ -142,7 +150,18 @@ pub unsafe extern "C" fn tensorpow_metrics(
 /// # Safety
 /// `engine` is null or a live handle.
 pub(crate) unsafe fn borrow_engine<'a>(engine: *const EngineHandle) -> Result<&'a Engine, Fault> {
-    // SAFETY: null or live by the caller's promise; it is only ever shared.
+    // SAFETY: as promised here.
+    unsafe { borrow_handle(engine) }.map(|handle| &handle.engine)
+}
+
+/// A handle that is only ever shared.
+///
+/// # Safety
+/// `engine` is null or a live handle.
+pub(crate) unsafe fn borrow_handle<'a>(
+    engine: *const EngineHandle,
+) -> Result<&'a EngineHandle, Fault> {
+    // SAFETY: null or live by the caller's promise.
     let handle = unsafe { engine.as_ref() };
-    handle.map(|handle| &handle.engine).ok_or_else(|| Fault::argument("the engine handle is null"))
+    handle.ok_or_else(|| Fault::argument("the engine handle is null"))
 }

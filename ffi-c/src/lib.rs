@@ -6,6 +6,7 @@
 //! [`tensorpow_engine`].
 
 mod arguments;
+mod batch;
 #[cfg(feature = "cxx")]
 mod bridge;
 mod engine;
@@ -14,6 +15,7 @@ mod sequence;
 mod status;
 mod vdf;
 
+pub use batch::{BatchRow, tensorpow_sample_batch};
 pub use engine::{
     EngineArgs, EngineHandle, tensorpow_engine_free, tensorpow_engine_new, tensorpow_last_error,
     tensorpow_metrics, tensorpow_version,

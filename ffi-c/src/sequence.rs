@@ -37,10 +37,27 @@ pub const TENSORPOW_EXCLUDE_BACKEND: u32 = 2048;
 
 /// A mined request. One thread at a time may use it; different sequences are independent.
 #[derive(Debug)]
+#[repr(align(128))] // rows of a batch are other threads': no cache line is shared
 pub struct SequenceHandle {
     sequence: Sequence,
     /// A call panicked; what it left behind is not used again.
     dead: bool,
+    /// It has a row in the batch under way.
+    pub(crate) in_batch: bool,
+}
+
+impl SequenceHandle {
+    /// The next token. The handle is dead from here on unless the call comes back.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<u32, Fault> {
+        if self.dead {
+            let message = "an internal error ended this sequence; end the handle";
+            return Err(Fault::new(Status::Internal, message));
+        }
+        self.dead = true;
+        let chosen = self.sequence.sample(logits);
+        self.dead = false;
+        chosen.map_err(|why| Fault::new(Status::NotMined, why))
+    }
 }
 
 /// How a request ended.
@@ -139,7 +156,8 @@ pub unsafe extern "C" fn tensorpow_begin(
             let request = unsafe { read_request(args) }?;
             let sequence =
                 engine.begin(&request).map_err(|why| Fault::new(Status::NotMined, why))?;
-            *out = Box::into_raw(Box::new(SequenceHandle { sequence, dead: false }));
+            *out =
+                Box::into_raw(Box::new(SequenceHandle { sequence, dead: false, in_batch: false }));
             Ok(())
         };
         begun().inspect_err(|fault: &Fault| {
@@ -241,14 +259,7 @@ pub unsafe extern "C" fn tensorpow_sample(
         let token = unsafe { place(token, "token") }?;
         // SAFETY: the caller's promise about `logits`.
         let logits = unsafe { read_array(logits, n_vocab, "logits") }?;
-        if handle.dead {
-            let message = "an internal error ended this sequence; end the handle";
-            return Err(Fault::new(Status::Internal, message));
-        }
-        handle.dead = true; // until the call is over without a panic
-        let chosen = handle.sequence.sample(logits);
-        handle.dead = false;
-        let chosen = chosen.map_err(|why| Fault::new(Status::NotMined, why))?;
+        let chosen = handle.sample(logits)?;
         token.write(i32::from_ne_bytes(chosen.to_ne_bytes()));
         Ok(())
     })
@@ -307,6 +318,7 @@ mod tests {
             model_identifier: null(),
             compute_precision: null(),
             max_sequences: 1,
+            sample_threads: 0,
         };
         let logits = [0.0_f32; 128];
         let (mut engine, mut seq, mut token) = (null_mut(), null_mut(), -1);

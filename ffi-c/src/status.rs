@@ -23,6 +23,9 @@ pub enum Status {
     Internal = 4,
 }
 
+/// A [`Status`] in memory of the caller's, where any integer can stand.
+pub(crate) type RawStatus = i32;
+
 /// A failure on its way to the caller.
 #[derive(Debug)]
 pub(crate) struct Fault {

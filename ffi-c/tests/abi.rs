@@ -23,6 +23,7 @@ fn engine_args() -> EngineArgs {
         model_identifier: c"synthetic/model@0123".as_ptr(),
         compute_precision: c"bf16".as_ptr(),
         max_sequences: 0,
+        sample_threads: 3,
     }
 }
 
@@ -313,4 +314,108 @@ fn the_version_is_the_crate_s() {
     // SAFETY: a static string.
     let version = unsafe { CStr::from_ptr(tensorpow_version()) };
     assert_eq!(version.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
+}
+
+/// Sequences that differ by their prompt, and batches over them.
+struct Batch {
+    sequences: Vec<*mut SequenceHandle>,
+}
+
+impl Batch {
+    fn begin(engine: &Engine, pow: &str, count: i32) -> Self {
+        let begin = |at| {
+            let prompt = [at + 1, 2, 3];
+            let (_, sequence) =
+                engine.begin(&BeginArgs { prompt: prompt.as_ptr(), ..begin_args(pow) });
+            assert!(!sequence.is_null());
+            sequence
+        };
+        Self { sequences: (0..count).map(begin).collect() }
+    }
+
+    /// A row for each sequence; they point into `logits`.
+    fn rows(&self, logits: &[Vec<f32>]) -> Vec<BatchRow> {
+        let row = |(seq, logits): (&*mut SequenceHandle, &Vec<f32>)| BatchRow {
+            seq: *seq,
+            logits: logits.as_ptr(),
+            n_vocab: logits.len(),
+            token: -7,
+            status: -7,
+        };
+        self.sequences.iter().zip(logits).map(row).collect()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // SAFETY: live handles, given up.
+        self.sequences.iter().for_each(|seq| unsafe { tensorpow_end(*seq, 0) });
+    }
+}
+
+fn sample_batch(engine: &Engine, rows: &mut [BatchRow]) -> Status {
+    // SAFETY: rows of live sequences and of logits that live as long.
+    unsafe { tensorpow_sample_batch(engine.0, rows.as_mut_ptr(), rows.len()) }
+}
+
+#[test]
+fn a_batch_chooses_what_row_by_row_chooses_and_passes_over_what_is_not_mined() {
+    let engine = Engine::new();
+    let pow = pow();
+    let (one_by_one, at_once) = (Batch::begin(&engine, &pow, 8), Batch::begin(&engine, &pow, 8));
+    // Beyond the end of a window.
+    for step in 0..270 {
+        let logits: Vec<_> = (0..8).map(|at| logits(step * 8 + at)).collect();
+        let mut rows = at_once.rows(&logits);
+        let unmined =
+            BatchRow { seq: null_mut(), logits: null(), n_vocab: 0, token: -7, status: -7 };
+        rows.insert(step % 9, unmined);
+        assert_eq!(sample_batch(&engine, &mut rows), Status::Ok, "{}", last_error());
+        let unmined = rows.remove(step % 9);
+        assert_eq!((unmined.token, unmined.status), (-7, Status::NotMined as i32));
+        for ((sequence, logits), row) in one_by_one.sequences.iter().zip(&logits).zip(&rows) {
+            let mut token = -1;
+            // SAFETY: correct arguments.
+            let status =
+                unsafe { tensorpow_sample(*sequence, logits.as_ptr(), logits.len(), &mut token) };
+            assert_eq!((status as i32, token), (row.status, row.token), "step {step}");
+        }
+    }
+    let tokens = format!("tensorpow_tokens_total {}\n", 2 * 8 * 270);
+    assert!(engine.metrics().contains(&tokens), "{}", engine.metrics());
+}
+
+#[test]
+fn one_bad_row_of_a_batch_is_named_and_the_others_are_done() {
+    let engine = Engine::new();
+    let pow = pow();
+    let batch = Batch::begin(&engine, &pow, 5);
+    let mut logits: Vec<_> = (0..5).map(logits).collect();
+    logits[3][9] = f32::NAN;
+    let mut rows = batch.rows(&logits);
+    rows[1].logits = null();
+    rows[4].seq = rows[0].seq;
+    assert_eq!(sample_batch(&engine, &mut rows), Status::InvalidArgument);
+    assert_eq!(last_error(), format!("row 1: logits is null but its length is {VOCAB}"));
+    let (ok, not, bad) =
+        (Status::Ok as i32, Status::NotMined as i32, Status::InvalidArgument as i32);
+    assert_eq!(rows.iter().map(|row| row.status).collect::<Vec<_>>(), [ok, bad, ok, not, bad]);
+    let chosen = |row: &BatchRow| (0..256).contains(&row.token);
+    let drawn: Vec<bool> = rows.iter().map(chosen).collect();
+    assert_eq!(drawn, [true, false, true, false, false]);
+
+    // The marks of the first call are gone; the row that stopped says so again.
+    let mut rows = batch.rows(&logits);
+    assert_eq!(sample_batch(&engine, &mut rows), Status::NotMined);
+    assert!(last_error().starts_with("row 3: the sequence stopped mining"), "{}", last_error());
+    assert_eq!(rows.iter().map(|row| row.status).collect::<Vec<_>>(), [ok, ok, ok, not, ok]);
+
+    // SAFETY: null is what is tested.
+    unsafe {
+        let invalid = Status::InvalidArgument;
+        assert_eq!(tensorpow_sample_batch(null(), rows.as_mut_ptr(), 5), invalid);
+        assert_eq!(tensorpow_sample_batch(engine.0, null_mut(), 5), invalid);
+        assert_eq!(last_error(), "rows is null but its length is 5");
+        assert_eq!(tensorpow_sample_batch(engine.0, null_mut(), 0), Status::Ok);
+    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 fn the_committed_header_is_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
-    let sources = ["status.rs", "engine.rs", "sequence.rs", "proof.rs", "vdf.rs"];
+    let sources = ["status.rs", "engine.rs", "sequence.rs", "batch.rs", "proof.rs", "vdf.rs"];
     let mut builder = cbindgen::Builder::new().with_config(config);
     for source in sources {
         builder = builder.with_src(root.join("src").join(source));

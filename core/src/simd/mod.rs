@@ -1,9 +1,9 @@
 //! The passes over a logits row, and the one place where the instructions for them are chosen.
 //!
 //! Four kernels: `scan` and `sweep` read the row, `count_above` and
-//! `sum_above` a few thousand values taken from it. `portable` is the text to read; `avx2`
-//! and `avx512` say the same in wider instructions and give the same bits on any input, because the
-//! arithmetic leaves nothing to the machine:
+//! `sum_above` a few thousand values taken from it. `portable` is the text to read; `avx2`,
+//! `avx512` and `neon` say the same in wider instructions and give the same bits on any input, because
+//! the arithmetic leaves nothing to the machine:
 //!
 //! * Value `i` belongs to lane `i mod 16`. Four vectors of 16 are added in f32, per lane as
 //!   `(a + b) + (c + d)`, and that sum goes to the lane's f64. At the end the lanes are folded in
@@ -17,6 +17,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,8 @@ enum Kind {
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon(neon::Neon),
 }
 
 /// What one look at every value tells.
@@ -67,7 +71,7 @@ impl Extremes {
     const NONE: Self = Self { signed: i32::MIN, unsigned: 0, union: 0 };
 
     /// Of both parts of a row.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
     fn with(self, other: Self) -> Self {
         Self {
             signed: self.signed.max(other.signed),
@@ -145,7 +149,7 @@ impl Lanes {
 
 /// Notes the ids of the values above the threshold: bit `i` stands for id `first + i`. There is one
 /// such value among 64 or none, so a loop over the bits beats anything without branches.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 #[inline]
 fn list(mut larger: u64, first: usize, ids: &mut [u32; ROOM], above: &mut usize) {
     while larger != 0 {
@@ -187,7 +191,11 @@ impl Path {
                 return Self(Kind::Avx2(avx2));
             }
         }
-        Self::PORTABLE
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        let always = Self(Kind::Neon(neon::Neon::THERE));
+        #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+        let always = Self::PORTABLE;
+        always
     }
 
     /// All paths this machine has, the portable one first.
@@ -197,12 +205,17 @@ impl Path {
             avx2::Avx2::detect().map(|avx2| Self(Kind::Avx2(avx2))),
             avx512::Avx512::detect().map(|avx512| Self(Kind::Avx512(avx512))),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        let wide = [Some(Self(Kind::Neon(neon::Neon::THERE)))];
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            all(target_arch = "aarch64", target_feature = "neon")
+        )))]
         let wide = [None];
         core::iter::once(Self::PORTABLE).chain(wide.into_iter().flatten())
     }
 
-    /// The path's name: `portable`, `avx2`, `avx512`.
+    /// The path's name: `portable`, `avx2`, `avx512`, `neon`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
@@ -211,6 +224,8 @@ impl Path {
             Kind::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(_) => "avx512",
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon(_) => "neon",
         }
     }
 
@@ -222,6 +237,8 @@ impl Path {
             Kind::Avx2(avx2) => avx2.scan(row, maxima),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(avx512) => avx512.scan(row, maxima),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon(neon) => neon.scan(row, maxima),
         }
     }
 
@@ -237,6 +254,8 @@ impl Path {
             Kind::Avx2(avx2) => avx2.sweep(row, how, ids),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(avx512) => avx512.sweep(row, how, ids),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon(neon) => neon.sweep(row, how, ids),
         }
     }
 
@@ -248,6 +267,8 @@ impl Path {
             Kind::Avx2(avx2) => avx2.count_above(values, threshold),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(avx512) => avx512.count_above(values, threshold),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon(neon) => neon.count_above(values, threshold),
         }
     }
 
@@ -259,6 +280,8 @@ impl Path {
             Kind::Avx2(avx2) => avx2.sum_above(values, threshold),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(avx512) => avx512.sum_above(values, threshold),
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon(neon) => neon.sum_above(values, threshold),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! proof, never blocks a sender, counts what it cannot deliver and, when the engine goes, flushes
 //! for at most a second. Which proof goes where is decided in [`crate::closer`].
 
+mod buffers;
 mod files;
 mod sockets;
 
@@ -17,6 +18,7 @@ use crate::notice::{Level, Log};
 use crate::settings::{EgressSettings, Settings};
 use crate::sync::{Ended, lock};
 
+pub(crate) use buffers::{Buffer, Buffers};
 use sockets::{Refused, Sockets};
 
 /// Longest time the end of an engine waits for proofs to leave. spec: node §3.2
@@ -54,7 +56,7 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// The encoded message.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
     pub(crate) purpose: Purpose,
     pub(crate) route: Route,
     /// Job the proof answers, for logs and the file's name.

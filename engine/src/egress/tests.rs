@@ -29,7 +29,8 @@ fn settings(primary: Endpoint, proxy: Option<Endpoint>) -> Settings {
 }
 
 fn proof(n: u8, route: Route) -> Outgoing {
-    let bytes = vec![n; 100];
+    let mut bytes = Arc::new(Buffers::default()).take();
+    bytes.bytes_mut().resize(100, n);
     Outgoing { bytes, purpose: Purpose::Solution, route, req_id: u32::from(n), digest: [n; 32] }
 }
 

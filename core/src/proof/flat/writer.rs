@@ -123,6 +123,18 @@ pub trait Encode: WriteTable {
         Out { buffer: Some(&mut message), at: 0 }.root(self);
         Ok(message)
     }
+
+    /// The message in a buffer that is there already: it takes the message's length, and new memory
+    /// only when it never had so much. What it held before is gone.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the message may not be written at all; then `message` is as it was.
+    #[cfg(feature = "alloc")]
+    fn encode_over(&self, message: &mut Vec<u8>) -> Result<(), WriteError> {
+        message.resize(self.encoded_len()?, 0);
+        Out { buffer: Some(message), at: 0 }.root(self);
+        Ok(())
+    }
 }
 
 /// A table that can be written.
