@@ -106,12 +106,14 @@ impl Connections {
 
 type Failed = TrySendError<Request<Full<Bytes>>>;
 
+type Connection = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
 /// One connection.
 #[derive(Debug)]
 struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
     /// None once it is closed.
-    connection: Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>>,
+    connection: Option<Pin<Box<Connection>>>,
 }
 
 impl Line {
