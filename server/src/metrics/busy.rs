@@ -327,7 +327,7 @@ impl BusyMetrics {
         (self.shares.load(Ordering::Relaxed), self.blocks.load(Ordering::Relaxed))
     }
 
-    /// Starts counting one backfill request; `model` is a label of [`names`].
+    /// Starts counting one backfill request; `model` is a label of [`super::names`].
     pub fn begin_backfill(self: &Arc<Self>, model: &'static str) -> BackfillInFlight {
         self.begin();
         BackfillInFlight { metrics: self.clone(), model, started: Instant::now(), finished: false }
