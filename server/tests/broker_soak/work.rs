@@ -82,8 +82,11 @@ async fn give_jobs(books: Arc<Books>, worker: Arc<Worker>, stop: Arc<AtomicBool>
                 JobEvent::Text(piece) => text += &piece,
                 JobEvent::End(_) if text == "A window was made." => jobs.ended += 1,
                 JobEvent::End(_) => jobs.wrong.push(format!("the answer was {text:?}")),
-                // A half-open or slow broker hears nothing in time.
-                JobEvent::Failed(why) if why.contains("left") || why.contains("no ACK") => {
+                // A half-open or slow broker hears nothing in time; a connection may end between
+                // the choice of its worker and the job's frame.
+                JobEvent::Failed(why)
+                    if ["left", "no ACK", "no more frames"].iter().any(|it| why.contains(it)) =>
+                {
                     jobs.cut += 1;
                 }
                 JobEvent::Failed(why) => jobs.wrong.push(why),
