@@ -5,6 +5,7 @@ use super::load::{Answers, Times, at_rate, chat, passed_through, saturate};
 use super::servers::Server;
 use super::stage::{Stage, Target};
 use super::{Args, Outcome};
+use mock_engine::Records;
 use mock_engine::Settings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -200,7 +201,7 @@ pub async fn aborts(args: &Args, figures: &mut Figures) -> Outcome<()> {
     for target in stage.targets() {
         // Connections that wait for the next request go within seconds.
         tokio::time::sleep(Duration::from_secs(6)).await;
-        let idle = records.connections();
+        let idle = watch_connections(records).await.1;
         let mut times = Vec::new();
         for _ in 0..args.abandoned.div_ceil(WAVE) {
             let left = abandon(&target, WAVE, &mut marker).await?;
@@ -214,10 +215,22 @@ pub async fn aborts(args: &Args, figures: &mut Figures) -> Outcome<()> {
         figures.note("aborted", target.name, times.count() as f64);
         figures.note("abort p50", target.name, times.at(0.5));
         figures.note("abort p99", target.name, times.at(0.99));
-        let behind = records.connections().saturating_sub(idle);
+        let behind = watch_connections(records).await.0.saturating_sub(idle);
         figures.note("left behind", target.name, behind as f64);
     }
     Ok(())
+}
+
+/// The least and the most connections of a few seconds: whoever asks the engine for its health opens
+/// and closes one now and then.
+async fn watch_connections(records: &Records) -> (u64, u64) {
+    let (mut least, mut most) = (u64::MAX, 0);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = records.connections();
+        (least, most) = (least.min(now), most.max(now));
+    }
+    (least, most)
 }
 
 /// Begins streams and leaves each after a tenth of a second; when, by its marker.
