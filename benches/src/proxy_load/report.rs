@@ -193,8 +193,9 @@ fn added(figures: &Figures, what: &str, of: &str) -> Option<f64> {
     Some(figures.get(what, of)? - figures.get(what, "direct")?)
 }
 
+/// None where the other's figure is lost in the noise.
 fn ratio(ours: Option<f64>, theirs: Option<f64>) -> Option<f64> {
-    Some(ours? / theirs?)
+    Some(ours? / theirs.filter(|theirs| *theirs > 0.0)?)
 }
 
 fn number(value: Option<f64>, places: usize) -> String {
