@@ -221,3 +221,69 @@ impl Drop for EngineBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use prometheus_client::metrics::histogram::Histogram;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// An engine that answers `answers` requests on each connection and then closes it; how many it
+    /// has had.
+    async fn engine(answers: usize) -> (Connections, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    for _ in 0..answers {
+                        if stream.read(&mut request).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                });
+            }
+        });
+        let connector = TimedConnector::new(KEPT_FOR, Histogram::new([1.0]));
+        let address = format!("http://{host}/").parse().unwrap();
+        (Connections::new(connector, address, host.parse().unwrap(), 4), accepted)
+    }
+
+    async fn ask(connections: &Connections) -> Bytes {
+        let answer = connections.send(Request::new(Full::default())).await.unwrap();
+        answer.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_done_serves_the_next_request() {
+        let (connections, accepted) = engine(usize::MAX).await;
+        for _ in 0..5 {
+            assert_eq!(ask(&connections).await, "hi");
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 1);
+        // One whose answer nobody has read is closed.
+        drop(connections.send(Request::new(Full::default())).await.unwrap());
+        assert_eq!(ask(&connections).await, "hi");
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_engine_has_closed_is_passed_over() {
+        let (connections, accepted) = engine(1).await;
+        for n in 1..=5 {
+            assert_eq!(ask(&connections).await, "hi");
+            assert_eq!(accepted.load(Ordering::SeqCst), n);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
