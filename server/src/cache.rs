@@ -4,6 +4,7 @@
 //! argument. spec: proxy §6, §15
 
 use crate::mining::sink::ReceivedProof;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -246,15 +247,22 @@ impl Inner {
         {
             return vec![base.to_owned()];
         }
-        let prefix = format!("{id}-");
-        self.entries
-            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(&prefix))
-            .filter(|key| is_digits(&key[prefix.len()..]))
-            .cloned()
-            .collect()
+        prompts_of(&self.entries, id)
     }
+}
+
+/// Ids of single prompts, `x-<digits>`, of a completion `x`.
+pub(crate) fn prompts_of<K: Borrow<str> + Ord + Clone, V>(
+    by_id: &BTreeMap<K, V>,
+    id: &str,
+) -> Vec<K> {
+    let prefix = format!("{id}-");
+    let following = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+    let keys = by_id.range::<str, _>(following).map(|(key, _)| key);
+    keys.map_while(|key| Some((key, key.borrow().strip_prefix(&prefix)?)))
+        .filter(|(_, prompt)| is_digits(prompt))
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 /// At least one ASCII digit and nothing else.

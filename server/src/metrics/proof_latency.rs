@@ -3,12 +3,11 @@
 //! the completion id until the other comes. spec: proxy §25
 
 use super::{Labels, latency};
-use crate::cache::is_digits;
+use crate::cache::{is_digits, prompts_of};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -58,18 +57,6 @@ impl<T> Remembered<T> {
             }
         }
         self.by_id.get_mut(id)
-    }
-
-    /// Ids of single prompts, `x-<digits>`, of a completion `x`.
-    fn prompts_of(&self, id: &str) -> Vec<Arc<str>> {
-        let prefix = format!("{id}-");
-        self.by_id
-            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|key| key.starts_with(&prefix))
-            .filter(|key| is_digits(&key[prefix.len()..]))
-            .cloned()
-            .collect()
     }
 }
 
@@ -121,7 +108,7 @@ impl ProofLatency {
             *ended = (origin, now);
         }
         let mut early = waiting.early.by_id.remove(id).unwrap_or(0);
-        for key in waiting.early.prompts_of(id) {
+        for key in prompts_of(&waiting.early.by_id, id) {
             early += waiting.early.by_id.remove(&key).unwrap_or(0);
         }
         drop(waiting);
