@@ -237,7 +237,7 @@ impl Workload {
             let mut wait = ASK_AGAIN;
             if engine.is_healthy() {
                 let slots = self.ask_slots(engine).await;
-                let ask = engine.call(Method::GET, "/metrics", Bytes::new(), ASK_LIMIT);
+                let ask = engine.call(Method::GET, "/metrics", Bytes::new(), ASK_LIMIT, &|| {});
                 let mut load = match ask.await {
                     Ok(reply) if reply.is_success() => {
                         EngineLoad::of_metrics(&String::from_utf8_lossy(&reply.body))
@@ -264,7 +264,7 @@ impl Workload {
         if let known @ Some(_) = self.priority.pressure().load().slots {
             return known;
         }
-        match engine.call(Method::GET, "/props", Bytes::new(), ASK_LIMIT).await {
+        match engine.call(Method::GET, "/props", Bytes::new(), ASK_LIMIT, &|| {}).await {
             Ok(reply) if reply.is_success() => EngineLoad::slots_of_props(&reply.body),
             _ => None,
         }

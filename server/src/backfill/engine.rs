@@ -32,6 +32,9 @@ impl Reply {
     }
 }
 
+/// Called when an answer begins to come.
+pub type Begun<'a> = &'a (dyn Fn() + Send + Sync);
+
 /// The engine that mines.
 #[async_trait]
 pub trait MiningEngine: std::fmt::Debug + Send + Sync {
@@ -44,8 +47,8 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
     /// What its breaker lets through of users' requests.
     fn users(&self) -> BreakerState;
 
-    /// Sends a request with the proxy's own key and reads the whole answer. Dropping the future
-    /// drops the connection.
+    /// Sends a request with the proxy's own key and reads the whole answer; `begun` is called when
+    /// it begins to come. Dropping the future drops the connection.
     ///
     /// # Errors
     /// [`EngineError`] when no whole answer comes within `limit`.
@@ -55,6 +58,7 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
         path: &str,
         body: Bytes,
         limit: Duration,
+        begun: Begun<'_>,
     ) -> Result<Reply, EngineError>;
 }
 
@@ -103,6 +107,7 @@ impl MiningEngine for HttpMiningEngine {
         path: &str,
         body: Bytes,
         limit: Duration,
+        begun: Begun<'_>,
     ) -> Result<Reply, EngineError> {
         let path: PathAndQuery = path
             .parse()
@@ -117,6 +122,7 @@ impl MiningEngine for HttpMiningEngine {
         }
         let exchange = async {
             let answer = engine.send(Purpose::Backfill, method, &path, headers, body).await?;
+            begun();
             let status = answer.status().as_u16();
             Ok(Reply { status, body: buffer(answer.into_body(), limit).await? })
         };

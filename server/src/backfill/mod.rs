@@ -9,6 +9,7 @@ pub mod gate;
 pub mod pool;
 pub mod prompt;
 mod request;
+mod turn;
 
 use crate::breaker::BreakerSettings;
 use crate::http::usage::Usage;

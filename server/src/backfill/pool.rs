@@ -8,6 +8,7 @@ use super::prompt::Prompts;
 use super::prompt::corpus::CorpusError;
 use super::prompt::dice::Dice;
 use super::request::Worker;
+use super::turn::Turns;
 use super::{BackfillSettings, End};
 use crate::breaker::{Breaker, BreakerState};
 use crate::metrics::{Metrics, names};
@@ -75,7 +76,8 @@ impl Backfill {
     ) -> Result<Arc<Self>, CorpusError> {
         let prompts = Arc::new(Prompts::new(settings.prompts.clone())?);
         let breaker = Breaker::new("backfill", settings.breaker);
-        let worker = Worker { settings, engine, gate, prompts, breaker, metrics };
+        let turns = Turns::new(priority.clone());
+        let worker = Worker { settings, engine, gate, prompts, breaker, metrics, turns };
         Ok(Arc::new(Self {
             worker: Arc::new(worker),
             priority,

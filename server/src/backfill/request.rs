@@ -7,6 +7,7 @@ use super::engine::{MiningEngine, Reply};
 use super::gate::{Gate, Hold, Order};
 use super::prompt::Prompts;
 use super::prompt::dice::Dice;
+use super::turn::{Turn, Turns};
 use super::{BackfillSettings, End};
 use crate::breaker::{Attempt, Breaker};
 use crate::http::answer::{event_id, response_id};
@@ -19,7 +20,7 @@ use crate::priority::slots::{Cancel, Mines, Slot};
 use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot::Receiver;
 use tokio::time::Instant;
@@ -42,6 +43,7 @@ pub(super) struct Worker {
     pub(super) prompts: Arc<Prompts>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) turns: Turns,
 }
 
 /// How a try went.
@@ -66,6 +68,11 @@ impl Worker {
                     () = tokio::time::sleep(wait.min(LONGEST_BACKOFF)) => {}
                 }
             }
+            let turn = tokio::select! {
+                biased;
+                told = &mut cancelled => return End::Cancelled(reason(told)),
+                turn = self.turn() => turn,
+            };
             let order = match self.order(slot) {
                 Ok(order) => order,
                 Err(hold) => return End::Held(hold),
@@ -73,7 +80,7 @@ impl Worker {
             let Ok(mut attempt) = self.breaker.begin() else {
                 return End::Held(Hold::BreakerOpen);
             };
-            match self.once(&order, &mut attempt, &mut cancelled).await {
+            match self.once(&order, turn, &mut attempt, &mut cancelled).await {
                 Ok(Tried::Completed(usage, _)) => {
                     attempt.succeeded();
                     return End::Completed(usage);
@@ -90,6 +97,14 @@ impl Worker {
         End::Failed(why)
     }
 
+    /// llama.cpp reads a whole prompt between two tokens of everybody else; vLLM reads it in pieces.
+    async fn turn(&self) -> Option<Turn> {
+        match self.engine.dialect().kind {
+            EngineKind::LlamaCpp => Some(self.turns.next().await),
+            EngineKind::Vllm => None,
+        }
+    }
+
     /// What is mined now; a retry must not carry an old context. spec: proxy §14.3
     fn order(&self, slot: &Slot) -> Result<Order, Hold> {
         let order = self.gate.order(&*self.engine)?;
@@ -103,6 +118,7 @@ impl Worker {
     async fn once(
         &self,
         order: &Order,
+        turn: Option<Turn>,
         attempt: &mut Attempt,
         cancelled: &mut Receiver<Cancel>,
     ) -> Result<Tried, Hold> {
@@ -115,7 +131,7 @@ impl Worker {
         let body = order.inject(&plain)?;
         let path = route(kind).path();
         let tried = match kind {
-            EngineKind::LlamaCpp => self.answered(path, body, cancelled).await,
+            EngineKind::LlamaCpp => self.answered(path, body, turn, cancelled).await,
             EngineKind::Vllm => self.in_background(path, body, &id, attempt, cancelled).await,
         };
         if let Tried::Completed(_, engines_id) = &tried {
@@ -137,17 +153,39 @@ impl Worker {
     }
 
     /// llama.cpp: the answer of the POST is the end; dropping it drops the connection.
-    async fn answered(&self, path: &str, body: Bytes, cancelled: &mut Receiver<Cancel>) -> Tried {
+    async fn answered(
+        &self,
+        path: &str,
+        body: Bytes,
+        turn: Option<Turn>,
+        cancelled: &mut Receiver<Cancel>,
+    ) -> Tried {
         let limit = self.settings.request_timeout;
-        tokio::select! {
+        let (sent, began) = (Instant::now(), OnceLock::new());
+        if let Some(turn) = &turn {
+            turn.begins();
+        }
+        let begun = || {
+            // An answer begins once.
+            let _ = began.set(sent.elapsed());
+            if let Some(turn) = &turn {
+                turn.over();
+            }
+        };
+        let tried = tokio::select! {
             biased;
             told = cancelled => Tried::Cancelled(reason(told)),
-            reply = self.engine.call(Method::POST, path, body, limit) => match reply {
+            reply = self.engine.call(Method::POST, path, body, limit, &begun) => match reply {
                 Ok(reply) if reply.is_success() => streamed(&reply.body),
                 Ok(reply) => Tried::Failed(refusal(&reply)),
                 Err(error) => Tried::Failed(error.to_string()),
             },
+        };
+        if let Some(began) = began.get() {
+            let whole = matches!(tried, Tried::Completed(..));
+            self.turns.learn(*began, sent.elapsed(), whole);
         }
+        tried
     }
 
     /// vLLM: the POST is answered at once; the end is polled for.
@@ -161,7 +199,7 @@ impl Worker {
     ) -> Tried {
         let limit = self.settings.request_timeout;
         let deadline = Instant::now() + limit;
-        let mut posting = self.engine.call(Method::POST, path, body, limit);
+        let mut posting = self.engine.call(Method::POST, path, body, limit, &|| {});
         let posted = tokio::select! {
             biased;
             told = &mut *cancelled => {
@@ -201,7 +239,8 @@ impl Worker {
         let mut last_seen = Instant::now();
         loop {
             tokio::time::sleep(self.settings.poll).await;
-            let reply = self.engine.call(Method::GET, &path, Bytes::new(), POLL_LIMIT).await;
+            let reply =
+                self.engine.call(Method::GET, &path, Bytes::new(), POLL_LIMIT, &|| {}).await;
             match reply {
                 Ok(reply) if reply.is_success() => {
                     last_seen = Instant::now();
@@ -225,7 +264,7 @@ impl Worker {
     /// Best effort: an unknown or ended response needs no cancelling.
     async fn cancel(&self, id: &str) {
         let path = format!("/v1/responses/{id}/cancel");
-        match self.engine.call(Method::POST, &path, Bytes::new(), CANCEL_LIMIT).await {
+        match self.engine.call(Method::POST, &path, Bytes::new(), CANCEL_LIMIT, &|| {}).await {
             Ok(reply) if reply.is_success() || matches!(reply.status, 404 | 409) => {}
             Ok(reply) => tracing::debug!(id, status = reply.status, "cancel refused"),
             Err(error) => tracing::debug!(id, %error, "cancel not delivered"),

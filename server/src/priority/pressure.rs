@@ -130,6 +130,12 @@ impl Pressure {
         }
     }
 
+    /// True while a user's stream has not begun.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.lock().not_begun.is_empty()
+    }
+
     /// The engine's latest report. Slots are remembered over reports that leave them out.
     pub fn reported(&self, load: EngineLoad, now: Instant) {
         let mut inner = self.lock();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tensorpow_core::target::{Difficulty, Normalizer, parse_base_share_target};
 use tensorpow_core::units::{HeaderPrefix, Tick, VdfBlob};
 use tensorpow_server::backfill::BackfillSettings;
-use tensorpow_server::backfill::engine::{MiningEngine, Reply};
+use tensorpow_server::backfill::engine::{Begun, MiningEngine, Reply};
 use tensorpow_server::backfill::gate::Gate;
 use tensorpow_server::backfill::pool::Backfill;
 use tensorpow_server::breaker::BreakerState;
@@ -61,6 +61,7 @@ impl MiningEngine for Recorder {
         path: &str,
         body: Bytes,
         _limit: Duration,
+        _begun: Begun<'_>,
     ) -> Result<Reply, EngineError> {
         let body = {
             let answer = match (self.kind, &method) {
