@@ -35,6 +35,7 @@ pub mod proof_command;
 pub mod quickstart;
 pub mod registry;
 pub mod report;
+pub mod rollout;
 pub mod service;
 pub mod service_client;
 pub mod slo;

@@ -15,6 +15,7 @@ pub use outcome::{Outcome, ProofDrop};
 
 use crate::http::inject::{Class, Route};
 use crate::mining::snapshot::NotMined;
+use crate::rollout::trial::Trial;
 use crate::slo::SloSettings;
 use crate::spool::SpoolStats;
 use busy::{BusyMetrics, RequestLabels};
@@ -57,8 +58,6 @@ pub struct Gauges {
     pub spool_degraded: i64,
     /// Deliveries that wait in memory.
     pub outbox_waiting: i64,
-    /// 1 while the engine's health probe succeeds.
-    pub engine_up: i64,
 }
 
 #[derive(Debug, Default)]
@@ -75,17 +74,17 @@ struct GaugeSet {
     spool_evicted: Gauge,
     spool_degraded: Gauge,
     outbox_waiting: Gauge,
-    engine_up: Gauge,
+    engine_up: Family<Labels<1>, Gauge>,
 }
 
 /// All metrics of one proxy.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Counters<3>,
+    requests: Counters<4>,
     rejected: Counters<1>,
     active: Gauge,
-    tokens: Counters<1>,
+    tokens: Counters<3>,
     injected: Counters<1>,
     uninjected: Counters<2>,
     proofs_received: Counters<1>,
@@ -95,6 +94,7 @@ pub struct Metrics {
     jobs: Counters<1>,
     gauges: GaugeSet,
     busy: Arc<BusyMetrics>,
+    trial: Option<Arc<Trial>>,
     /// Proofs of all tiers.
     proofs: AtomicU64,
 }
@@ -109,12 +109,17 @@ impl Metrics {
     /// A registry with everything at zero and the usual objectives.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_collectors(Vec::new(), SloSettings::default())
+        Self::with_collectors(Vec::new(), SloSettings::default(), None)
     }
 
-    /// The same with these objectives, beside what others count by themselves.
+    /// The same with these objectives, beside what others count by themselves; `trial` is told how
+    /// engines do.
     #[must_use]
-    pub fn with_collectors(collectors: Vec<Box<dyn Collector>>, slo: SloSettings) -> Self {
+    pub fn with_collectors(
+        collectors: Vec<Box<dyn Collector>>,
+        slo: SloSettings,
+        trial: Option<Arc<Trial>>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("tensorpow");
         for collector in collectors {
             registry.register_collector(collector);
@@ -135,7 +140,8 @@ impl Metrics {
             proofs_unstored: Counter::default(),
             jobs: Counters::default(),
             gauges: GaugeSet::default(),
-            busy: Arc::new(BusyMetrics::new(slo)),
+            busy: Arc::new(BusyMetrics::new(slo, trial.clone())),
+            trial,
             proofs: AtomicU64::new(0),
             registry: Registry::default(),
         };
@@ -224,16 +230,22 @@ impl Metrics {
 
     /// Starts counting one request that is forwarded without regard to mining.
     #[must_use]
-    pub fn begin_pass(self: &Arc<Self>, route: &'static str) -> InFlight {
+    pub fn begin_pass(self: &Arc<Self>, route: &'static str, engine: &'static str) -> InFlight {
         self.busy.begin();
-        let labels = RequestLabels { route, model: names::OTHER, class: "user" };
+        let labels = RequestLabels { route, model: names::OTHER, class: "user", engine };
         InFlight::begin(self.clone(), labels, None)
     }
 
     /// Starts counting one generation request; `model` is the one that is mined or `other`, as a
-    /// label of [`names`].
+    /// label of [`names`] like `engine`.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, route: Route, class: Class, model: &'static str) -> InFlight {
+    pub fn begin(
+        self: &Arc<Self>,
+        route: Route,
+        class: Class,
+        model: &'static str,
+        engine: &'static str,
+    ) -> InFlight {
         self.active.inc();
         self.busy.begin();
         let kind = match class {
@@ -247,7 +259,7 @@ impl Metrics {
         if !matches!(class, Class::Plain(_)) {
             self.injected.get_or_create(&[("kind", kind)]).inc();
         }
-        let labels = RequestLabels { route: route.path(), model, class: "user" };
+        let labels = RequestLabels { route: route.path(), model, class: "user", engine };
         InFlight::begin(self.clone(), labels, Some(kind))
     }
 
@@ -288,6 +300,11 @@ impl Metrics {
         self.jobs.get_or_create(&[("update", kind)]).inc();
     }
 
+    /// 1 while an engine's health probe succeeds.
+    pub fn set_engine_up(&self, engine: &'static str, up: bool) {
+        self.gauges.engine_up.get_or_create(&[("engine", engine)]).set(i64::from(up));
+    }
+
     /// Proofs received so far.
     #[must_use]
     pub fn proofs_received(&self) -> u64 {
@@ -322,7 +339,6 @@ impl Metrics {
         }
         self.gauges.spool_degraded.set(now.spool_degraded);
         self.gauges.outbox_waiting.set(now.outbox_waiting);
-        self.gauges.engine_up.set(now.engine_up);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

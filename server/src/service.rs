@@ -5,10 +5,11 @@ use crate::active_model::{ActiveModel, ActiveModelSettings};
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::broker::inside::Proxy;
 use crate::collector::{Collector, CollectorError};
-use crate::config::{Config, WorkerMode};
+use crate::config::{Config, EngineConfig, WorkerMode};
 use crate::gpu::gauges::GpuGauges;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
+use crate::http::engine::EngineUrl;
 use crate::http::engines::Engines;
 use crate::http::limits::Limiter;
 use crate::http::mcp::Mcp;
@@ -20,12 +21,17 @@ use crate::intake::Intake;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::metrics::info::MiningInfo;
+use crate::metrics::names;
 use crate::mining::follow::follow_jobs;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::snapshot::ContextCell;
 use crate::node::NodeError;
 use crate::outbox::{Judged, Outbox};
 use crate::registry::registrar::Registrar;
+use crate::rollout::probe::EngineProbe;
+use crate::rollout::record::Records;
+use crate::rollout::rollback::Rollout;
+use crate::rollout::trial::Trial;
 use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::supervisor;
@@ -35,6 +41,7 @@ use crate::workload::Workload;
 use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -151,8 +158,14 @@ impl Service {
             collectors.append(&mut link.metrics);
             active_model = link.active_model.clone();
         }
-        let active_model = Arc::new(ActiveModel::new(active_model, context.clone()));
-        let metrics = Arc::new(Metrics::with_collectors(collectors, config.workload.slo));
+        let rollout = config.rollout;
+        let records = Arc::new(open_records(rollout.file, rollout.image).await);
+        let trial = trial(&config.engine, &records);
+        if let Some(trial) = &trial {
+            collectors.push(Box::new(trial.clone()));
+        }
+        let slo = config.workload.slo;
+        let metrics = Arc::new(Metrics::with_collectors(collectors, slo, trial.clone()));
         let outbox = match &link {
             Some(link) => {
                 let (sink, context, metrics) =
@@ -166,6 +179,17 @@ impl Service {
         let (no_judgements, silence) = broadcast::channel(1);
         let judgements = outbox.as_ref().map_or(silence, |outbox| outbox.judgements());
         let engines = Arc::new(Engines::new(&config.engine, metrics.busy()));
+        let probe = EngineProbe {
+            mode: rollout.probe,
+            limit: rollout.probe_limit,
+            stale_after: config.limits.job_stale_after,
+            engines: engines.clone(),
+            context: context.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+        };
+        let active_model = ActiveModel::new(active_model, context.clone());
+        let active_model = Arc::new(active_model.probing(Arc::new(probe)));
         // Where nothing is ever mined there is nothing to keep busy for, and no job to wait for.
         let inference_only = matches!(config.mode, WorkerMode::Broker { mining: false, .. });
         let mines = (link.is_some() && !inference_only).then_some(config.limits.job_stale_after);
@@ -185,6 +209,13 @@ impl Service {
             workload: Arc::new(workload),
             limiter: Arc::new(Limiter::new(config.clients)),
             context,
+            rollout: Rollout {
+                trial: trial.clone(),
+                active_model: active_model.clone(),
+                records,
+                command: rollout.rollback_command,
+            },
+            trial,
             active_model,
             registrar,
             store,
@@ -262,6 +293,11 @@ impl Service {
             self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
+        if let Some(trial) = self.app.trial.clone() {
+            self.tasks.spawn(trial.clone().watch());
+            let (metrics, judgements) = (self.app.metrics.clone(), self.judgements());
+            self.tasks.spawn(trial.follow(judgements, metrics));
+        }
         self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
@@ -352,6 +388,21 @@ impl Service {
 async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
     let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
     opened.unwrap_or(Err(SpoolError::Closed))
+}
+
+async fn open_records(file: Option<PathBuf>, image: String) -> Records {
+    let opened = tokio::task::spawn_blocking(move || Records::open(file, &image)).await;
+    opened.unwrap_or_default()
+}
+
+/// The engine on trial beside the one that serves.
+fn trial(engine: &EngineConfig, records: &Arc<Records>) -> Option<Arc<Trial>> {
+    let canary = engine.canary.as_ref()?;
+    let route = |model: &String| engine.routes.iter().find(|route| route.model == *model);
+    let beside = canary.model.as_ref().and_then(route).map_or(&engine.url, |route| &route.url);
+    let label = |url: &EngineUrl| names::label(&url.to_string());
+    let settings = canary.trial.clone();
+    Some(Arc::new(Trial::new(settings, label(beside), label(&canary.url), records.clone())))
 }
 
 /// Gauges of the graphics cards. They are no reason not to start.

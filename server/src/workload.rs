@@ -311,6 +311,7 @@ impl Workload {
             backfill: self.backfill_report(),
             priority: self.priority.report(),
             load: self.priority.pressure().load(),
+            engine: self.mining_engine.label(),
             breakers: &self.breakers,
             ledger: self.ledger(),
             replicas: self.replicas(),

@@ -1,7 +1,9 @@
 //! Which model is mined: the pin, where it came from, and how it changes. A graceful change waits
 //! for the next block, a forced one happens at once; either puts the model into the engine first,
-//! where a supervisor can do that, and away from any request. spec: proxy §7, §19
+//! where a supervisor can do that, and away from any request ([`bring_in`]). What was mined before is
+//! remembered and can be had back. spec: proxy §7, §19, §25
 
+mod bring_in;
 mod change;
 pub mod saved;
 pub mod supervisor;
@@ -9,17 +11,20 @@ mod switches;
 
 use crate::mining::context::ContextCell;
 use crate::mining::model::ModelId;
-use saved::Saved;
+use crate::rollout::probe::ModelProbe;
+use crate::rollout::record::now;
+use saved::{Choice, Saved};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use supervisor::{Supervisor, SupervisorSettings, SwitchError};
+use supervisor::{Supervisor, SupervisorSettings};
 use switches::Switches;
 use tensorpow_core::units::BlockHash;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
+pub use bring_in::NotBroughtIn;
 pub use change::{Accepted, Change, Refused};
 
 /// The shortest and the longest wait before a change that failed is tried again.
@@ -83,6 +88,10 @@ struct State {
     source: Source,
     pending: Option<Pending>,
     switches: Switches,
+    /// What was mined before.
+    previous: Option<Choice>,
+    /// When that ended, as seconds since 1970; 0 when it was before this start.
+    changed_at: u64,
     /// The engine may hold another model than the pinned one.
     unaligned: bool,
 }
@@ -93,18 +102,22 @@ pub struct ActiveModel {
     settings: ActiveModelSettings,
     context: Arc<ContextCell>,
     supervisor: Option<Supervisor>,
+    probe: Option<Arc<dyn ModelProbe>>,
     state: Mutex<State>,
     /// Held while a change is made.
     changing: tokio::sync::Mutex<()>,
     /// Told when something new is pending.
     scheduled: Notify,
+    /// Told when the engine may hold another model than the pinned one.
+    misaligned: Notify,
 }
 
 impl ActiveModel {
     /// Takes the pin that `context` has as the environment's, and the saved one over it.
     #[must_use]
     pub fn new(settings: ActiveModelSettings, context: Arc<ContextCell>) -> Self {
-        let saved = settings.state_path.as_deref().map_or(Saved::Nothing, saved::read);
+        let saved = settings.state_path.as_deref().map(saved::read);
+        let (saved, previous) = saved.unwrap_or((Saved::Nothing, Saved::Nothing));
         let source = match saved {
             Saved::Nothing => Source::Env,
             Saved::AutoSelect => {
@@ -121,15 +134,38 @@ impl ActiveModel {
         let supervisor = settings.supervisor.clone().map(Supervisor::new);
         let unaligned = supervisor.is_some() && context.load().models().pin.is_some();
         context.set_switching(unaligned);
-        let state = State { source, pending: None, switches: Switches::default(), unaligned };
+        let state = State {
+            source,
+            pending: None,
+            switches: Switches::default(),
+            previous: previous.choice(),
+            changed_at: 0,
+            unaligned,
+        };
         Self {
             settings,
             context,
             supervisor,
+            probe: None,
             state: Mutex::new(state),
             changing: tokio::sync::Mutex::new(()),
             scheduled: Notify::new(),
+            misaligned: Notify::new(),
         }
+    }
+
+    /// An engine is asked by `probe` before its model is mined.
+    #[must_use]
+    pub fn probing(mut self, probe: Arc<dyn ModelProbe>) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
+    /// What was mined before, and when that ended (seconds since 1970; 0 for before this start).
+    #[must_use]
+    pub fn previous(&self) -> Option<(Choice, u64)> {
+        let state = self.lock();
+        state.previous.clone().map(|previous| (previous, state.changed_at))
     }
 
     /// The answer to GET. spec: proxy §7
@@ -199,9 +235,8 @@ impl ActiveModel {
             let mut state = self.lock();
             (state.pending, state.source, state.unaligned) = (None, Source::Runtime, false);
         }
-        self.context.set_pin(None);
+        self.pin(None).await;
         self.context.set_switching(false);
-        self.save(None).await;
         tracing::info!("no model is pinned any more; every registered model is mined");
         Ok(Accepted::Done)
     }
@@ -226,47 +261,26 @@ impl ActiveModel {
         })
     }
 
-    /// Makes one change: mining stops, the engine is switched, the pin follows, mining goes on.
-    /// spec: proxy §7
-    async fn make(&self, model: ModelId, number: u64, force: bool) -> Result<(), SwitchError> {
-        let _changing = self.changing.lock().await;
-        // What waits for the next block is older than a forced change, which takes its place.
-        let superseded = self.lock().pending.clone().filter(|_| force);
-        self.context.set_switching(true);
-        if force {
-            self.context.pause().extend(self.settings.force_suppress);
-        }
-        let outcome = match &self.supervisor {
-            Some(supervisor) => supervisor.switch(&model).await,
-            None => Ok(()),
+    /// What is mined from now on.
+    async fn pin(&self, model: Choice) {
+        let old = self.context.load().models().pin.clone();
+        let previous = {
+            let mut state = self.lock();
+            if old != model {
+                (state.previous, state.changed_at) = (Some(old), now());
+            }
+            state.previous.clone()
         };
-        match &outcome {
-            Ok(()) => {
-                self.context.set_pin(Some(model.clone()));
-                self.save(Some(model.clone())).await;
-                tracing::info!("{model} is mined from now on");
-            }
-            Err(error) => tracing::error!("the switch to {model} failed: {error}"),
-        }
-        let mut state = self.lock();
-        if outcome.is_ok() {
-            (state.source, state.unaligned) = (Source::Runtime, false);
-            if superseded.is_some() && state.pending == superseded {
-                state.pending = None;
-            }
-        }
-        state.switches.end(number, outcome.as_ref().err().map(ToString::to_string));
-        let unaligned = state.unaligned;
-        drop(state);
-        self.context.set_switching(unaligned);
-        outcome
+        self.context.set_pin(model.clone());
+        self.save(model, previous).await;
     }
 
     /// On a thread that may wait for the disk.
-    async fn save(&self, pin: Option<ModelId>) {
+    async fn save(&self, pin: Choice, previous: Option<Choice>) {
         let Some(path) = self.settings.state_path.clone() else { return };
         let written = tokio::task::spawn_blocking(move || {
-            let written = saved::write(&path, pin.as_ref(), Source::Runtime.as_str());
+            let written =
+                saved::write(&path, pin.as_ref(), previous.as_ref(), Source::Runtime.as_str());
             written.map_err(|error| format!("{}: {error}", path.display()))
         });
         let outcome = written.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -312,29 +326,6 @@ impl ActiveModel {
         let mut state = self.lock();
         if state.pending.as_ref() == Some(made) {
             state.pending = None;
-        }
-    }
-
-    /// Until the engine is known to hold the pinned model, nothing is mined. spec: proxy §3
-    async fn align(&self) {
-        let Some(supervisor) = &self.supervisor else { return };
-        let mut wait = TRY_AGAIN.0;
-        loop {
-            let changing = self.changing.lock().await;
-            let pin = self.context.load().models().pin.clone();
-            let unaligned = self.lock().unaligned;
-            let (Some(pin), true) = (pin, unaligned) else { return };
-            match supervisor.switch(&pin).await {
-                Ok(()) => {
-                    self.lock().unaligned = false;
-                    self.context.set_switching(false);
-                    return tracing::info!("the engine holds {pin}");
-                }
-                Err(error) => tracing::error!("{pin} is pinned, but {error}; nothing is mined"),
-            }
-            drop(changing);
-            tokio::time::sleep(wait).await;
-            wait = wait.saturating_mul(2).min(TRY_AGAIN.1);
         }
     }
 

@@ -41,6 +41,9 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
     /// How it is told what to mine, which also decides the form of the requests.
     fn dialect(&self) -> Dialect;
 
+    /// Its URL as a label of metrics.
+    fn label(&self) -> &'static str;
+
     /// True while the probe of its health succeeds.
     fn is_healthy(&self) -> bool;
 
@@ -91,6 +94,10 @@ impl HttpMiningEngine {
 impl MiningEngine for HttpMiningEngine {
     fn dialect(&self) -> Dialect {
         self.engine().dialect()
+    }
+
+    fn label(&self) -> &'static str {
+        self.engine().label()
     }
 
     fn is_healthy(&self) -> bool {

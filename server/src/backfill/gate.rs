@@ -205,7 +205,7 @@ impl Order {
             self.snapshot.offer_to(dialect.kind, dialect.form, model, self.stale_after)
         };
         let route = route(self.dialect.kind);
-        let prepared = prepare(body, route, false, self.proof_version, |_| self.dialect, offer)
+        let prepared = prepare(body, route, false, self.proof_version, |_, _| self.dialect, offer)
             .map_err(|_| Hold::Unminable)?;
         match prepared.class {
             Class::Mined => Ok(prepared.body),

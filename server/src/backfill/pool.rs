@@ -272,7 +272,7 @@ impl Backfill {
                     () = tokio::time::sleep(spread.mul_f64(part)) => {}
                 }
             }
-            let counted = worker.metrics.busy().begin_backfill(model);
+            let counted = worker.metrics.busy().begin_backfill(model, worker.engine.label());
             let end = worker.run(&slot, cancelled).await;
             counted.finish(&end);
             end

@@ -135,7 +135,8 @@ impl Worker {
             EngineKind::Vllm => self.in_background(path, body, &id, attempt, cancelled).await,
         };
         if let Tried::Completed(_, engines_id) = &tried {
-            let origin = Origin { model: names::label(&order.mines.model), class: "backfill" };
+            let (model, engine) = (names::label(&order.mines.model), self.engine.label());
+            let origin = Origin { model, class: "backfill", engine };
             let id = engines_id.as_deref().unwrap_or(&id);
             self.metrics.busy().proof_latency().ended(id, origin);
         }

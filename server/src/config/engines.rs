@@ -1,6 +1,7 @@
 //! The engines: which there are, which model goes to which, how long they may take.
 
 use super::layers::RouteEntry;
+use super::rollout::CanaryConfig;
 use super::sections::Settings;
 use super::value::{ModelRoute, SettingValue as _};
 use super::workload;
@@ -26,6 +27,8 @@ pub struct EngineConfig {
     pub dialect: Dialect,
     /// When users are no longer sent to one.
     pub breaker: BreakerSettings,
+    /// An engine on trial.
+    pub canary: Option<CanaryConfig>,
 }
 
 /// A second engine serves the mining model, unless routes say where it is. spec: proxy §12.3
@@ -85,10 +88,11 @@ pub(super) fn engine(
         pool: engine.pool,
         dialect: Dialect { kind, key: pow_key(kind, engine.use_vllm_xargs), form: engine.pow_form },
         breaker: workload::breaker(&settings.breaker),
+        canary: None,
     }
 }
 
-fn pow_key(kind: EngineKind, use_vllm_xargs: Option<bool>) -> PowKey {
+pub(super) fn pow_key(kind: EngineKind, use_vllm_xargs: Option<bool>) -> PowKey {
     match use_vllm_xargs {
         Some(true) => PowKey::VllmXargs,
         Some(false) => PowKey::ExtraSamplingParams,

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod layers;
 mod names;
 pub mod node;
+pub mod rollout;
 pub mod section;
 pub mod sections;
 pub mod value;
@@ -40,6 +41,7 @@ use broker::BrokerLink;
 use engines::{engine, engine_key, prepare_dual, routes};
 use layers::{Layers, Values};
 use node::NodeLink;
+use rollout::RolloutConfig;
 use sections::Settings;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -103,6 +105,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// Backfill, priority, objectives and the rest of keeping busy.
     pub workload: WorkloadSettings,
+    /// What is brought in and taken back.
+    pub rollout: RolloutConfig,
     /// Address of the MCP server, when it runs.
     pub mcp: Option<SocketAddr>,
     /// The configuration file, whether it is there or not; none without a home folder.
@@ -175,6 +179,8 @@ impl Config {
             &mut problems,
         );
         let routes = routes(&settings, &values.routes, &mut problems);
+        let mut engine = engine(&settings, engine_key, routes);
+        engine.canary = rollout::canary(&settings, &engine, &mut problems);
         let http = &settings.http;
         let collector = settings.proofs.collector.unwrap_or_else(|| {
             SocketAddr::from((Ipv4Addr::LOCALHOST, settings.proofs.collector_port))
@@ -188,7 +194,7 @@ impl Config {
                 .ok()?,
             access,
             clients: client_limits(&settings),
-            engine: engine(&settings, engine_key, routes),
+            engine,
             mode,
             pin: pin.clone(),
             network: settings.mining.network,
@@ -235,6 +241,7 @@ impl Config {
                 drain: http.drain,
             },
             workload: workload::settings(&settings, is_broker(&settings), &mut problems),
+            rollout: rollout::rollout(&settings, data_dir.as_deref()),
             mcp: mcp(&settings, &mut problems),
             data_dir,
             config_file: layers.file_path.clone(),

@@ -1,6 +1,7 @@
 //! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
 //! A variable of the reference that no longer decides anything stands in `names`.
 
+use super::rollout::{CanarySection, RolloutSection};
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
 use super::workload_sections::{
@@ -358,6 +359,10 @@ pub struct Settings {
     pub registry: RegistrySection,
     /// The active model.
     pub switch: SwitchSection,
+    /// An engine on trial.
+    pub canary: CanarySection,
+    /// What is brought in and taken back.
+    pub rollout: RolloutSection,
     /// Backfill.
     pub backfill: BackfillSection,
     /// The prompts of backfill.
@@ -400,6 +405,8 @@ impl Settings {
         VdfSection::SETTINGS,
         RegistrySection::SETTINGS,
         SwitchSection::SETTINGS,
+        CanarySection::SETTINGS,
+        RolloutSection::SETTINGS,
         BackfillSection::SETTINGS,
         PromptsSection::SETTINGS,
         PrioritySection::SETTINGS,
@@ -433,6 +440,8 @@ impl Settings {
         let vdf = VdfSection::read(values);
         let registry = RegistrySection::read(values);
         let switch = SwitchSection::read(values);
+        let canary = CanarySection::read(values);
+        let rollout = RolloutSection::read(values);
         let backfill = BackfillSection::read(values);
         let prompts = PromptsSection::read(values);
         let priority = PrioritySection::read(values);
@@ -457,6 +466,8 @@ impl Settings {
             vdf: vdf?,
             registry: registry?,
             switch: switch?,
+            canary: canary?,
+            rollout: rollout?,
             backfill: backfill?,
             prompts: prompts?,
             priority: priority?,

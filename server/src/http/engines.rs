@@ -25,6 +25,8 @@ impl EngineIndex {
 pub struct Engines {
     engines: Vec<Engine>,
     by_model: HashMap<String, EngineIndex>,
+    /// An engine on trial, and the one it stands beside.
+    on_trial: Option<(EngineIndex, EngineIndex)>,
     responses: Mutex<Owners>,
 }
 
@@ -56,7 +58,18 @@ impl Engines {
             });
             by_model.insert(route.model.clone(), EngineIndex(index));
         }
-        Self { engines, by_model, responses: Mutex::default() }
+        let on_trial = config.canary.as_ref().map(|canary| {
+            let beside = canary.model.as_ref().and_then(|model| by_model.get(model).copied());
+            engines.push(engine(canary.url.clone(), canary.dialect));
+            (EngineIndex(engines.len() - 1), beside.unwrap_or(EngineIndex::DEFAULT))
+        });
+        Self { engines, by_model, on_trial, responses: Mutex::default() }
+    }
+
+    /// The engine on trial and the one it stands beside, where there is one.
+    #[must_use]
+    pub const fn on_trial(&self) -> Option<(EngineIndex, EngineIndex)> {
+        self.on_trial
     }
 
     /// All of them, the default one first.

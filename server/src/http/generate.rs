@@ -4,13 +4,14 @@
 use super::App;
 use super::answer::{Answered, forward};
 use super::auth::Caller;
-use super::engine::EngineError;
+use super::engine::{EngineError, Health};
 use super::engines::EngineIndex;
 use super::errors::ApiError;
 use super::headers::{X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_engine, media_type};
 use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
 use super::router::{Asked, Peer};
+use crate::breaker::BreakerState;
 use crate::metrics::names;
 use crate::mining::payload::Dialect;
 use crate::priority::Permit;
@@ -47,13 +48,13 @@ pub async fn generate(
         ));
     }
     let body = read_body(app, body).await?;
-    let mut prepared = prepare_body(app, route, &head.headers, &body)?;
-    let engine = app.engines.for_model(prepared.model.as_deref());
+    let choose = |model: Option<&str>, of: Option<&str>| choose(app, caller, model, of);
+    let (mut prepared, engine) = prepare_body(app, route, &head.headers, &body, choose)?;
     let importance = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
     let permit = let_in(app, engine, importance).await?;
     if !permit.waited().is_zero() {
         // The mining context may have moved on meanwhile.
-        prepared = prepare_body(app, route, &head.headers, &body)?;
+        (prepared, _) = prepare_body(app, route, &head.headers, &body, |_, _| engine)?;
     }
     let attempt = app.engines.get(engine).begin().await.map_err(|open| {
         app.metrics.busy().count_refused(importance.as_str(), "breaker_open");
@@ -62,7 +63,8 @@ pub async fn generate(
     })?;
     let class = prepared.class;
     let model = model_label(class, prepared.model.as_deref());
-    let mut counted = app.metrics.begin(route, class, model).holding(permit, attempt);
+    let label = app.engines.get(engine).label();
+    let mut counted = app.metrics.begin(route, class, model, label).holding(permit, attempt);
     if prepared.stream {
         counted.stream_sent();
     }
@@ -83,6 +85,25 @@ pub async fn generate(
         response.headers_mut().insert(X_TENSORPOW_MINING, value);
     }
     Ok(response)
+}
+
+/// The engine of a request: that of its model, or the one on trial beside it. A response is gone on
+/// from where it is stored. Nobody is sent to a trial that is down. spec: proxy §12.3, §25
+fn choose(app: &App, caller: &Caller, model: Option<&str>, of: Option<&str>) -> EngineIndex {
+    let serving = app.engines.for_model(model);
+    let (Some(trial), Some((on_trial, beside))) = (&app.trial, app.engines.on_trial()) else {
+        return serving;
+    };
+    if let Some(owner) = of.and_then(|id| app.engines.of_response(id)) {
+        return owner;
+    }
+    let engine = app.engines.get(on_trial);
+    let is_fit =
+        || engine.health() == Health::Up && engine.breaker().state() == BreakerState::Closed;
+    if serving == beside && is_fit() && trial.takes(caller.key.as_deref()) {
+        return on_trial;
+    }
+    serving
 }
 
 /// Lets the request in, at once or when there is room. spec: proxy §14.4
@@ -167,10 +188,15 @@ fn prepare_body(
     route: Route,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Prepared, ApiError> {
+    choose: impl FnOnce(Option<&str>, Option<&str>) -> EngineIndex,
+) -> Result<(Prepared, EngineIndex), ApiError> {
     let snapshot = app.context.load();
     let version = app.context.settings().proof_version;
-    let dialect = |model: Option<&str>| app.engines.get(app.engines.for_model(model)).dialect();
+    let mut engine = EngineIndex::DEFAULT;
+    let dialect = |model: Option<&str>, of: Option<&str>| {
+        engine = choose(model, of);
+        app.engines.get(engine).dialect()
+    };
     let offer = |dialect: Dialect, model: Option<&str>| {
         snapshot.offer_to(dialect.kind, dialect.form, model, app.limits.job_stale_after)
     };
@@ -186,7 +212,7 @@ fn prepare_body(
             ));
         }
     }
-    Ok(prepared)
+    Ok((prepared, engine))
 }
 
 /// `X-Tensorpow-Mine: off` (or `false`, `no`, `0`). spec: proxy §11.3

@@ -90,8 +90,8 @@ pub struct Prepared {
     pub model: Option<String>,
 }
 
-/// Prepares a generation request. `dialect` says how the engine of a model wants to be spoken to,
-/// `offer` what the mining context has for it; the latter is asked once, so that everything comes
+/// Prepares a generation request. `dialect` says how the engine of a model, or of the response that is
+/// gone on from, wants to be spoken to, `offer` what the mining context has for it; the latter is asked once, so that everything comes
 /// from one snapshot.
 ///
 /// # Errors
@@ -102,13 +102,17 @@ pub fn prepare(
     route: Route,
     opted_out: bool,
     proof_version: u8,
-    dialect: impl FnOnce(Option<&str>) -> Dialect,
+    dialect: impl FnOnce(Option<&str>, Option<&str>) -> Dialect,
     offer: impl FnOnce(Dialect, Option<&str>) -> Offer,
 ) -> Result<Prepared, InjectError> {
     let mut body = JsonObject::parse(original)?;
     let mut changed = remove_client_pow(&mut body);
     let model = body.string("model");
-    let dialect = dialect(model.as_deref());
+    let gone_on_from = match route {
+        Route::Responses => body.string("previous_response_id"),
+        Route::ChatCompletions | Route::Completions => None,
+    };
+    let dialect = dialect(model.as_deref(), gone_on_from.as_deref());
     // The client's wish and the request's parameters come before what the context offers.
     let offer = if opted_out {
         Offer::Nothing(NotMined::OptOut)
@@ -205,7 +209,7 @@ mod tests {
 
     fn run(text: &str, engine: EngineKind, offer: Offer) -> Result<(String, Class), InjectError> {
         let body = Bytes::copy_from_slice(text.as_bytes());
-        prepare(&body, Route::Completions, false, 3, |_| engine.into(), |_, _| offer)
+        prepare(&body, Route::Completions, false, 3, |_, _| engine.into(), |_, _| offer)
             .map(|prepared| (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.class))
     }
 
@@ -276,7 +280,7 @@ mod tests {
             Route::Responses,
             true,
             3,
-            |_| EngineKind::Vllm.into(),
+            |_, _| EngineKind::Vllm.into(),
             |_, _| panic!("the context is not asked"),
         );
         assert_eq!(prepared.unwrap().class, Class::Plain(NotMined::OptOut));
@@ -287,7 +291,7 @@ mod tests {
         let stream = |text: &str, route| {
             let body = Bytes::copy_from_slice(text.as_bytes());
             let nothing = |_, _: Option<&str>| Offer::Nothing(NotMined::NoJob);
-            let vllm = |_: Option<&str>| EngineKind::Vllm.into();
+            let vllm = |_: Option<&str>, _: Option<&str>| EngineKind::Vllm.into();
             let prepared = prepare(&body, route, false, 3, vllm, nothing).unwrap();
             (String::from_utf8(prepared.body.to_vec()).unwrap(), prepared.stream)
         };

@@ -27,6 +27,7 @@ pub mod profile;
 pub mod proofs;
 pub mod relay;
 pub mod request_id;
+pub mod rollout;
 pub mod router;
 pub(crate) mod serving;
 pub mod spool;
@@ -40,6 +41,8 @@ use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
 use crate::registry::registrar::Registrar;
+use crate::rollout::rollback::Rollout;
+use crate::rollout::trial::Trial;
 use crate::store::ProofStore;
 use crate::ui::Ui;
 use crate::workload::Workload;
@@ -92,6 +95,10 @@ pub struct App {
     pub context: Arc<ContextCell>,
     /// Which model is mined.
     pub active_model: Arc<ActiveModel>,
+    /// The engine on trial.
+    pub trial: Option<Arc<Trial>>,
+    /// What can be taken back.
+    pub rollout: Rollout,
     /// Which models the chain has registered.
     pub registrar: Arc<Registrar>,
     /// Collected proofs.

@@ -154,7 +154,7 @@ async fn pass(
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let answered = Answered {
-        counted: app.metrics.begin_pass(route),
+        counted: app.metrics.begin_pass(route, app.engines.get(engine).label()),
         place: None,
         response_of: None,
         to_the_end: false,

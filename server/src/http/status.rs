@@ -215,8 +215,10 @@ pub fn metrics_text(app: &App) -> Result<String, ApiError> {
             SpoolHealth::Degraded { .. }
         )),
         outbox_waiting: app.outbox.as_ref().map_or(0, |outbox| whole(outbox.waiting())),
-        engine_up: i64::from(app.engines.default().health() == Health::Up),
     };
+    for (_, engine) in app.engines.iter() {
+        app.metrics.set_engine_up(engine.label(), engine.health() == Health::Up);
+    }
     app.workload.refresh_metrics();
     app.metrics.render(&gauges).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())

@@ -11,7 +11,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct BackfillInFlight {
     pub(super) metrics: Arc<BusyMetrics>,
-    pub(super) model: &'static str,
+    pub(super) labels: RequestLabels,
     pub(super) started: Instant,
     pub(super) finished: bool,
 }
@@ -34,8 +34,7 @@ impl BackfillInFlight {
         }
         let labels = [("outcome", outcome), ("reason", reason)];
         self.metrics.backfill_requests.get_or_create(&labels).inc();
-        let labels = RequestLabels { route: "backfill", model: self.model, class: "backfill" };
-        self.metrics.end(labels, outcome, self.started.elapsed(), None, usage);
+        self.metrics.end(self.labels, outcome, self.started.elapsed(), None, usage);
         if let Some(usage) = usage {
             self.metrics.count_mined_tokens(usage.output);
             self.metrics.backfill_tokens.fetch_add(usage.output, Ordering::Relaxed);

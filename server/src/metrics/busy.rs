@@ -6,6 +6,7 @@ use super::backfill::BackfillInFlight;
 use super::proof_latency::ProofLatency;
 use super::{Counters, Labels, Outcome, latency};
 use crate::http::usage::Usage;
+use crate::rollout::trial::Trial;
 use crate::slo::{Budget, Kept as Promise, Slo, SloSettings};
 use crate::throughput::{Rates, Throughput, Totals};
 use prometheus_client::metrics::counter::Counter;
@@ -31,7 +32,7 @@ fn histograms<const N: usize>(buckets: fn() -> Histogram) -> Histograms<N> {
     Histograms::new_with_constructor(buckets)
 }
 
-/// How a request is labelled in every histogram: route, model, class (`user` or `backfill`).
+/// How a request is labelled in every histogram.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLabels {
     /// The path.
@@ -40,6 +41,8 @@ pub struct RequestLabels {
     pub model: &'static str,
     /// `user` or `backfill`.
     pub class: &'static str,
+    /// The engine, by its URL.
+    pub engine: &'static str,
 }
 
 /// How long the engine has had something to do.
@@ -64,9 +67,9 @@ pub struct BusyMetrics {
     kept: Mutex<Kept>,
     /// Bits of an f64.
     pub(super) floor_factor: AtomicU64,
-    pub(super) duration: Histograms<4>,
-    pub(super) first_token: Histograms<3>,
-    pub(super) output_token: Histograms<3>,
+    pub(super) duration: Histograms<5>,
+    pub(super) first_token: Histograms<4>,
+    pub(super) output_token: Histograms<4>,
     pub(super) proof_latency: ProofLatency,
     pub(super) queue_wait: Histograms<2>,
     pub(super) refused: Counters<2>,
@@ -89,7 +92,7 @@ pub struct BusyMetrics {
     pub(super) backfill_hold: Gauges<1>,
     pub(super) degradation: Gauge,
     pub(super) users: Gauges<1>,
-    pub(super) engine_load: Gauges<1>,
+    pub(super) engine_load: Gauges<2>,
     pub(super) breaker_state: Gauges<1>,
     pub(super) breaker_trips: Gauges<1>,
     pub(super) rates: Floats<1>,
@@ -100,9 +103,9 @@ pub struct BusyMetrics {
 }
 
 impl BusyMetrics {
-    /// Everything at zero.
+    /// Everything at zero; `trial` is told of proofs.
     #[must_use]
-    pub fn new(slo: SloSettings) -> Self {
+    pub fn new(slo: SloSettings, trial: Option<Arc<Trial>>) -> Self {
         let now = Instant::now();
         let clock = BusyClock { running: 0, since: now, busy: Duration::ZERO };
         let kept = Kept { throughput: Throughput::default(), slo: Slo::new(slo), clock };
@@ -113,7 +116,7 @@ impl BusyMetrics {
             duration: histograms(latency),
             first_token: histograms(latency),
             output_token: histograms(short_times),
-            proof_latency: ProofLatency::default(),
+            proof_latency: ProofLatency::new(trial),
             queue_wait: histograms(latency),
             refused: Counters::default(),
             connect: histograms(short_times),
@@ -229,8 +232,8 @@ impl BusyMetrics {
 
     /// A user's stream has begun.
     pub fn stream_began(&self, labels: RequestLabels, after: Duration) {
-        let RequestLabels { route, model, class } = labels;
-        let labels = [("route", route), ("model", model), ("class", class)];
+        let RequestLabels { route, model, class, engine } = labels;
+        let labels = [("route", route), ("model", model), ("class", class), ("engine", engine)];
         self.first_token.get_or_create(&labels).observe(after.as_secs_f64());
         self.lock().slo.began(unix_seconds(), after);
     }
@@ -244,8 +247,14 @@ impl BusyMetrics {
         generating: Option<Duration>,
         usage: Option<Usage>,
     ) {
-        let RequestLabels { route, model, class } = labels;
-        let all = [("route", route), ("model", model), ("class", class), ("outcome", outcome)];
+        let RequestLabels { route, model, class, engine } = labels;
+        let all = [
+            ("route", route),
+            ("model", model),
+            ("class", class),
+            ("outcome", outcome),
+            ("engine", engine),
+        ];
         self.duration.get_or_create(&all).observe(took.as_secs_f64());
         let mut kept = self.lock();
         let clock = &mut kept.clock;
@@ -262,7 +271,7 @@ impl BusyMetrics {
         if tokens > 0 {
             #[allow(clippy::cast_precision_loss)] // tokens of one answer
             let each = generating.unwrap_or(took).as_secs_f64() / tokens as f64;
-            let labels = [("route", route), ("model", model), ("class", class)];
+            let labels = [("route", route), ("model", model), ("class", class), ("engine", engine)];
             self.output_token.get_or_create(&labels).observe(each);
         }
     }
@@ -327,10 +336,15 @@ impl BusyMetrics {
         (self.shares.load(Ordering::Relaxed), self.blocks.load(Ordering::Relaxed))
     }
 
-    /// Starts counting one backfill request; `model` is a label of [`super::names`].
-    pub fn begin_backfill(self: &Arc<Self>, model: &'static str) -> BackfillInFlight {
+    /// Starts counting one backfill request; `model` and `engine` are labels of [`super::names`].
+    pub fn begin_backfill(
+        self: &Arc<Self>,
+        model: &'static str,
+        engine: &'static str,
+    ) -> BackfillInFlight {
         self.begin();
-        BackfillInFlight { metrics: self.clone(), model, started: Instant::now(), finished: false }
+        let labels = RequestLabels { route: "backfill", model, class: "backfill", engine };
+        BackfillInFlight { metrics: self.clone(), labels, started: Instant::now(), finished: false }
     }
 
     /// A backfill request is sent once more.

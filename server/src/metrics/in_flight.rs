@@ -7,8 +7,10 @@ use super::proof_latency::Origin;
 use crate::breaker::Attempt;
 use crate::http::usage::Usage;
 use crate::priority::Permit;
+use crate::rollout::arm::Ended;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tensorpow_core::units::WINDOW;
 
 /// Counts one forwarded request from its start to its end; dropped without an outcome, the client
 /// has gone. It carries what the request holds as long: its place at the engine and the breaker's
@@ -120,26 +122,60 @@ impl InFlight {
         if self.generation {
             metrics.active.dec();
         }
-        let route = self.labels.route;
-        let labels = [("route", route), ("mining", self.kind), ("outcome", outcome.label())];
+        let RequestLabels { route, model, class, engine } = self.labels;
+        let labels = [
+            ("route", route),
+            ("mining", self.kind),
+            ("outcome", outcome.label()),
+            ("engine", engine),
+        ];
         metrics.requests.get_or_create(&labels).inc();
         let generating = self.first_byte.map(|began| began.elapsed());
         let took = self.started.elapsed();
         metrics.busy.end(self.labels, outcome.label(), took, generating, usage);
         metrics.busy.judge(outcome);
+        if let (Some(trial), true) = (&metrics.trial, self.generation)
+            && let Some(ended) = self.compared(outcome, took, usage)
+        {
+            trial.ended(engine, ended);
+        }
         if let (Outcome::Complete, Some(id)) = (outcome, &self.completion) {
-            let RequestLabels { model, class, .. } = self.labels;
-            metrics.busy.proof_latency().ended(id, Origin { model, class });
+            metrics.busy.proof_latency().ended(id, Origin { model, class, engine });
         }
         if let Some(usage) = usage {
-            metrics.tokens.get_or_create(&[("direction", "input")]).inc_by(usage.input);
-            metrics.tokens.get_or_create(&[("direction", "output")]).inc_by(usage.output);
+            for (direction, tokens) in [("input", usage.input), ("output", usage.output)] {
+                let labels = [("direction", direction), ("engine", engine), ("model", model)];
+                metrics.tokens.get_or_create(&labels).inc_by(tokens);
+            }
             metrics.busy.count_generated(usage.output.saturating_sub(self.streamed));
             if self.kind == "mining" {
                 metrics.busy.count_mined_tokens(usage.output);
             }
         }
         self.permit = None;
+    }
+
+    /// What a comparison of engines wants to know; nothing of a request whose client has gone.
+    fn compared(&self, outcome: Outcome, took: Duration, usage: Option<Usage>) -> Option<Ended> {
+        let failed = match outcome {
+            Outcome::Complete | Outcome::EngineRefused => false,
+            Outcome::EngineError | Outcome::EngineBroke => true,
+            Outcome::ClientGone => return None,
+        };
+        let first_token =
+            self.first_byte.map(|began| began.saturating_duration_since(self.started));
+        let tokens = usage.filter(|_| outcome == Outcome::Complete).map_or(0, |usage| usage.output);
+        // Of a stream the first token is there when it begins.
+        let timed = tokens.saturating_sub(u64::from(first_token.is_some()));
+        let generating = took.saturating_sub(first_token.unwrap_or_default());
+        let timed = u32::try_from(timed).ok().filter(|timed| *timed > 0);
+        let windows = if self.kind == "mining" { tokens / WINDOW as u64 } else { 0 };
+        Some(Ended {
+            failed,
+            first_token,
+            per_token: timed.map(|timed| generating / timed),
+            windows,
+        })
     }
 }
 

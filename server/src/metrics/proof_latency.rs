@@ -4,10 +4,12 @@
 
 use super::{Labels, latency};
 use crate::cache::{is_digits, prompts_of};
+use crate::rollout::trial::Trial;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ pub struct Origin {
     pub model: &'static str,
     /// `user` or `backfill`.
     pub class: &'static str,
+    /// The engine, by its URL.
+    pub engine: &'static str,
 }
 
 /// The last of something by completion id.
@@ -68,20 +72,40 @@ struct Waiting {
     early: Remembered<u64>,
 }
 
-/// The histogram and what waits to be counted in it.
-#[derive(Debug)]
-pub struct ProofLatency {
-    seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
-    waiting: Mutex<Waiting>,
-}
-
-impl Default for ProofLatency {
-    fn default() -> Self {
-        Self { seconds: Family::new_with_constructor(latency), waiting: Mutex::default() }
+impl Waiting {
+    /// The completion of a proof, also of one that names a single prompt of it.
+    fn ended_of(&self, id: &str) -> Option<(Origin, Instant)> {
+        let ended = &self.ended.by_id;
+        let of_prompt = || match id.rsplit_once('-') {
+            Some((whole, prompt)) if is_digits(prompt) => ended.get(whole),
+            _ => None,
+        };
+        ended.get(id).or_else(of_prompt).copied()
     }
 }
 
+/// The histogram and what waits to be counted in it.
+#[derive(Debug)]
+pub struct ProofLatency {
+    seconds: Family<Labels<3>, Histogram, fn() -> Histogram>,
+    waiting: Mutex<Waiting>,
+    /// Proofs whose completion was seen.
+    met: AtomicU64,
+    trial: Option<Arc<Trial>>,
+}
+
 impl ProofLatency {
+    /// Nothing has come; `trial` is told of proofs of users' answers.
+    #[must_use]
+    pub fn new(trial: Option<Arc<Trial>>) -> Self {
+        Self {
+            seconds: Family::new_with_constructor(latency),
+            waiting: Mutex::default(),
+            met: AtomicU64::new(0),
+            trial,
+        }
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "proof_latency_seconds",
@@ -119,12 +143,7 @@ impl ProofLatency {
 
     fn stored_at(&self, id: &str, now: Instant) {
         let mut waiting = self.lock();
-        let ended = &waiting.ended.by_id;
-        let of_prompt = || match id.rsplit_once('-') {
-            Some((whole, prompt)) if is_digits(prompt) => ended.get(whole),
-            _ => None,
-        };
-        match ended.get(id).or_else(of_prompt).copied() {
+        match waiting.ended_of(id) {
             Some((origin, at)) => {
                 drop(waiting);
                 self.observe(origin, now.saturating_duration_since(at).as_secs_f64());
@@ -137,9 +156,26 @@ impl ProofLatency {
         }
     }
 
+    /// Proofs so far that belong to completions of this proxy.
+    #[must_use]
+    pub fn met(&self) -> u64 {
+        self.met.load(Ordering::Relaxed)
+    }
+
+    /// Where a completion with this id came from, as far as it is remembered.
+    #[must_use]
+    pub fn origin_of(&self, id: &str) -> Option<Origin> {
+        self.lock().ended_of(id).map(|(origin, _)| origin)
+    }
+
     fn observe(&self, origin: Origin, seconds: f64) {
-        let Origin { model, class } = origin;
-        self.seconds.get_or_create(&[("model", model), ("class", class)]).observe(seconds);
+        let Origin { model, class, engine } = origin;
+        let labels = [("model", model), ("class", class), ("engine", engine)];
+        self.seconds.get_or_create(&labels).observe(seconds);
+        self.met.fetch_add(1, Ordering::Relaxed);
+        if let (Some(trial), "user") = (&self.trial, class) {
+            trial.proof(engine);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -153,8 +189,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const USER: Origin = Origin { model: "org/model", class: "user" };
-    const BACKFILL: Origin = Origin { model: "org/model", class: "backfill" };
+    const USER: Origin = Origin { model: "org/model", class: "user", engine: "e" };
+    const BACKFILL: Origin = Origin { model: "org/model", class: "backfill", engine: "e" };
 
     fn text(latency: &ProofLatency) -> String {
         let mut registry = Registry::default();
@@ -168,7 +204,7 @@ mod tests {
         let text = text(latency);
         for (part, value) in [("count", count.to_string()), ("sum", sum.to_owned())] {
             let line = format!(
-                "proof_latency_seconds_{part}{{model=\"org/model\",class=\"{class}\"}} {value}\n"
+                "proof_latency_seconds_{part}{{model=\"org/model\",class=\"{class}\",engine=\"e\"}} {value}\n"
             );
             assert!(text.contains(&line), "{line} in\n{text}");
         }
@@ -176,7 +212,7 @@ mod tests {
 
     #[test]
     fn proofs_before_and_after_the_end_meet_their_completion() {
-        let latency = ProofLatency::default();
+        let latency = ProofLatency::new(None);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         latency.stored_at("a", at(0));
@@ -198,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_proofs_of_single_prompts_belong_to_the_whole_completion() {
-        let latency = ProofLatency::default();
+        let latency = ProofLatency::new(None);
         let now = Instant::now();
         latency.stored_at("cmpl-x-0", now);
         latency.stored_at("cmpl-x-yz", now);
@@ -210,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_never_meets_costs_no_memory() {
-        let latency = ProofLatency::default();
+        let latency = ProofLatency::new(None);
         let now = Instant::now();
         for n in 0..REMEMBERED + 100 {
             latency.ended_at(&format!("ended {n}"), USER, now);

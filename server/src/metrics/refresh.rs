@@ -17,8 +17,10 @@ pub struct BusyGauges<'a> {
     pub backfill: BackfillReport,
     /// Users and degradation.
     pub priority: PriorityReport,
-    /// The engine's own words.
+    /// The words of the engine that mines, and its URL as a label.
     pub load: EngineLoad,
+    /// The engine.
+    pub engine: &'static str,
     /// All breakers.
     pub breakers: &'a [Arc<Breaker>],
     /// The books.
@@ -45,7 +47,9 @@ impl BusyMetrics {
         let EngineLoad { running, waiting, slots, generated: _ } = now.load;
         for (what, value) in [("running", running), ("waiting", waiting), ("slots", slots)] {
             if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
-                self.engine_load.get_or_create(&[("requests", what)]).set(value);
+                self.engine_load
+                    .get_or_create(&[("requests", what), ("engine", now.engine)])
+                    .set(value);
             }
         }
         for breaker in now.breakers {

@@ -4,7 +4,7 @@
 //! asks for it and kept for the others. spec: proxy §2, §8.3
 
 use super::job::Job;
-use super::model::Models;
+use super::model::{ModelId, Models};
 use super::pause::Pause;
 use super::payload::{
     EngineKind, PayloadSettings, PowForm, audit_payload, in_form, mining_payload,
@@ -204,6 +204,26 @@ impl Snapshot {
                 None => Offer::Nothing(NotMined::Unminable),
             },
         }
+    }
+
+    /// The audit payload of a registered model, also of the one that is mined; none without a job and
+    /// its VDF proof. spec: proxy §9
+    #[must_use]
+    pub fn audit(
+        &self,
+        model: &ModelId,
+        engine: EngineKind,
+        form: PowForm,
+        stale_after: Duration,
+    ) -> Option<Arc<str>> {
+        let (job, vdf) = (self.job.as_ref()?, self.vdf.as_ref()?);
+        if self.job_received.elapsed() > stale_after {
+            return None;
+        }
+        let record = self.models.registry.by_name_and_commit(model.name(), model.commit());
+        let settings = PayloadSettings { engine, form, ..self.settings };
+        let text = audit_payload(job, vdf, record, &settings).ok()?;
+        Some(in_form(text, form).into())
     }
 
     fn mined(

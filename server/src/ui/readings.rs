@@ -166,11 +166,12 @@ mod tests {
     fn the_proxys_own_text_is_understood() {
         let metrics = Arc::new(Metrics::new());
         for tokens in [5, 7] {
-            let mut request = metrics.begin(Route::ChatCompletions, Class::Mined, names::OTHER);
+            let mut request =
+                metrics.begin(Route::ChatCompletions, Class::Mined, names::OTHER, "engine");
             request.piece();
             request.finish(Outcome::Complete, Some(Usage { input: 3, output: tokens }));
         }
-        drop(metrics.begin(Route::Completions, Class::Audited, names::OTHER));
+        drop(metrics.begin(Route::Completions, Class::Audited, names::OTHER, "engine"));
         let readings = Readings::parse(&metrics.render(&Gauges::default()).unwrap());
         assert_eq!(readings.count("tensorpow_tokens_total", &[("direction", "output")]), 12);
         let outcomes = readings.by_label("tensorpow_requests_total", "outcome");

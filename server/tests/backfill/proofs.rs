@@ -41,7 +41,7 @@ async fn proofs_of_backfill_are_late_by_the_time_since_its_end() {
         let first = asked.iter().find(|one| one.path == path).expect("a backfill request");
         let id = first.json()["request_id"].as_str().unwrap().to_owned();
         push(&rig.collector, &[mine(&first.pow(), &id, 1).message()]);
-        let labels = "{model=\"org/tiny\",class=\"backfill\"}";
+        let labels = "{model=\"org/tiny\",class=\"backfill\",engine=";
         let count = format!("tensorpow_proof_latency_seconds_count{labels}");
         wait_for_line(&rig, &count, |count| count >= 1.0).await;
         let sum = format!("tensorpow_proof_latency_seconds_sum{labels}");

@@ -45,11 +45,11 @@ async fn no_user_waits_for_backfill() {
     let metrics = rig.metrics().await;
     for line in [
         "tensorpow_backfill_requests_total{outcome=\"cancelled\",reason=\"preempted\"}",
-        "tensorpow_first_token_seconds_count{route=\"/v1/chat/completions\",model=\"org/tiny\",class=\"user\"} 20",
+        "tensorpow_first_token_seconds_count{route=\"/v1/chat/completions\",model=\"org/tiny\",class=\"user\",engine=\"http://127.0.0.1",
         "tensorpow_request_duration_seconds_count{route=\"backfill\"",
         "tensorpow_queue_wait_seconds_count{client=\"normal\",outcome=\"admitted\"} 20",
         "tensorpow_engine_connect_seconds_count{engine=\"http://127.0.0.1",
-        "tensorpow_engine_load{requests=\"slots\"} 4",
+        "tensorpow_engine_load{requests=\"slots\",engine=\"http://127.0.0.1",
         "tensorpow_slo_burn_rate{objective=\"ttft_p95\",window=\"1h\"} 0",
         "tensorpow_economics{figure=\"idle_ratio\"}",
         "tensorpow_recommended_replicas 1",

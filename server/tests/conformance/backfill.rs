@@ -47,6 +47,10 @@ impl MiningEngine for Recorder {
         self.kind.into()
     }
 
+    fn label(&self) -> &'static str {
+        "recorder"
+    }
+
     fn users(&self) -> BreakerState {
         BreakerState::Closed
     }

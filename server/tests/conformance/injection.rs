@@ -245,7 +245,7 @@ fn compare(
         route,
         false,
         config.proof_version,
-        |_| config.engine.dialect,
+        |_, _| config.engine.dialect,
         |dialect: Dialect, model| snapshot.offer_to(dialect.kind, dialect.form, model, stale),
     );
     match (prepared, expected) {

@@ -72,6 +72,11 @@ impl MockEngine {
         format!("http://{}", self.address)
     }
 
+    /// Answers otherwise from now on.
+    pub(crate) fn say(&self, script: Script) {
+        *self.shared.script.lock().unwrap() = script;
+    }
+
     /// The last generation request.
     pub(crate) fn last(&self) -> Recorded {
         self.shared.recorded.lock().unwrap().pop().expect("the engine was asked")

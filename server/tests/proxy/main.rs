@@ -25,6 +25,7 @@ mod node;
 mod reconnect;
 mod registry;
 mod relay;
+mod rollout;
 mod routes;
 mod several;
 mod spool;

@@ -34,7 +34,11 @@ async fn a_stream_arrives_byte_for_byte() {
     }
     assert_eq!(worker.engine.aborted(), 0);
     let metrics = worker.metrics().await;
-    assert!(metrics.contains("tensorpow_tokens_total{direction=\"output\"} 27"), "{metrics}");
+    let engine = worker.engine.url();
+    let line = format!(
+        "tensorpow_tokens_total{{direction=\"output\",engine=\"{engine}\",model=\"other\"}} 27"
+    );
+    assert!(metrics.contains(&line), "{metrics}");
     assert!(metrics.contains("tensorpow_requests_active 0"), "{metrics}");
 }
 

@@ -91,9 +91,11 @@ async fn engine_errors_keep_their_status_and_body() {
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("content-type"), "application/json");
     assert_eq!(answer.text(), r#"{"error":"slow down"}"#);
-    assert!(worker.metrics().await.contains(
-        "tensorpow_requests_total{route=\"/v1/chat/completions\",mining=\"off\",outcome=\"engine_refused\"} 1"
-    ));
+    let line = format!(
+        "tensorpow_requests_total{{route=\"{CHAT}\",mining=\"off\",outcome=\"engine_refused\",engine=\"{}\"}} 1",
+        worker.engine.url()
+    );
+    assert!(worker.metrics().await.contains(&line));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub use url::{EngineUrl, EngineUrlError};
 
 use super::headers::X_REQUEST_ID;
 use crate::breaker::{Attempt, Breaker, BreakerOpen, BreakerSettings, BreakerState};
+use crate::metrics::names;
 use crate::mining::payload::Dialect;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -77,6 +78,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Engine {
     url: EngineUrl,
+    label: &'static str,
     dialect: Dialect,
     key: Option<HeaderValue>,
     timeouts: EngineTimeouts,
@@ -110,6 +112,7 @@ impl Engine {
             backfill: connections(timeouts.connect, pool),
             control: connections(timeouts.connect.min(CONTROL_CONNECT), 2),
             breaker: Breaker::new(url.to_string(), breaker),
+            label: names::label(&url.to_string()),
             url,
             dialect,
             key,
@@ -122,6 +125,12 @@ impl Engine {
     #[must_use]
     pub const fn url(&self) -> &EngineUrl {
         &self.url
+    }
+
+    /// Its URL as a label of metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        self.label
     }
 
     /// How it wants to be told what to mine.
