@@ -6,7 +6,9 @@ use crate::backfill::prompt::corpus::CorpusError;
 use crate::broker::inside::Proxy;
 use crate::collector::{Collector, CollectorError};
 use crate::config::{Config, WorkerMode};
+use crate::drain::Drain;
 use crate::gpu::gauges::GpuGauges;
+use crate::heartbeat::HeartbeatFile;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
 use crate::http::engines::Engines;
@@ -36,7 +38,6 @@ use bytes::Bytes;
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -101,7 +102,9 @@ pub struct Service {
     /// Ends when the broker has been told goodbye.
     broker: Option<JoinHandle<()>>,
     stop_broker: watch::Sender<bool>,
-    /// Rings when a watchdog ends the proxy.
+    /// Ends when the heartbeat file is removed.
+    heartbeat: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Rings when a watchdog or the notice file ends the proxy.
     exit: Arc<Notify>,
 }
 
@@ -142,6 +145,12 @@ impl Service {
             _ => config.network.as_str(),
         };
         collectors.push(Box::new(MiningInfo::new(network, context.clone())));
+        let drain = Arc::new(Drain::new(config.drain));
+        collectors.push(Box::new(drain.clone()));
+        let heartbeat = config.heartbeat.map(|settings| Arc::new(HeartbeatFile::new(settings)));
+        if let Some(heartbeat) = &heartbeat {
+            collectors.push(Box::new(heartbeat.clone()));
+        }
         if config.settings.gpu.gauges {
             collectors.extend(gpu_gauges());
         }
@@ -179,6 +188,7 @@ impl Service {
             metrics.clone(),
             mines,
             breakers,
+            drain.clone(),
         )?;
         let app = Arc::new(App {
             engines,
@@ -197,7 +207,7 @@ impl Service {
             collector_endpoint: collector.endpoint().to_owned(),
             ui: Ui::new(config.config_file),
             started: Instant::now(),
-            draining: AtomicBool::new(false),
+            drain,
         });
         let face = Face::new(app.clone(), config.access.clone(), config.cors);
         let mcp = match config.mcp {
@@ -244,8 +254,17 @@ impl Service {
             stop_backfill,
             broker,
             stop_broker,
+            heartbeat: None,
             exit,
         };
+        service.heartbeat = heartbeat.map(|file| {
+            let (stop, stopped) = oneshot::channel();
+            let stopped = async move {
+                // A service that is dropped stops it too.
+                let _ = stopped.await;
+            };
+            (stop, tokio::spawn(file.run(service.app.clone(), stopped)))
+        });
         service.spawn_tasks(intake, messages, link);
         Ok(service)
     }
@@ -262,6 +281,8 @@ impl Service {
             self.tasks.spawn(self.app.active_model.clone().run());
         }
         self.proof_tasks.spawn(intake.run(messages));
+        let exit = self.exit.clone();
+        self.tasks.spawn(self.app.drain.clone().watch_file(move || exit.notify_one()));
         self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
@@ -311,10 +332,10 @@ impl Service {
         supervisor::ready();
         tokio::select! {
             () = stop => {}
-            () = self.exit.notified() => tracing::error!("a watchdog ends the proxy"),
+            () = self.exit.notified() => {}
         }
         supervisor::stopping();
-        self.app.draining.store(true, Ordering::Relaxed);
+        self.app.drain.stop();
         // Users' last requests get the engine to themselves.
         let _ = self.stop_backfill.send(());
         if let Some(mcp) = self.mcp {
@@ -340,6 +361,11 @@ impl Service {
             tracing::warn!("the broker was left without a goodbye");
         }
         self.tasks.shutdown().await;
+        if let Some((stop, written)) = self.heartbeat {
+            drop(stop);
+            // Its own patience with the disk is its end.
+            let _ = written.await;
+        }
     }
 
     /// [`Service::run`] as a task of its own.
@@ -369,5 +395,8 @@ fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
 
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
     let exit = exit.clone();
-    Arc::new(move || exit.notify_one())
+    Arc::new(move || {
+        tracing::error!("a watchdog ends the proxy");
+        exit.notify_one();
+    })
 }

@@ -9,6 +9,7 @@ use crate::backfill::gate::Gate;
 use crate::backfill::pool::{Backfill, BackfillReport};
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::breaker::Breaker;
+use crate::drain::Drain;
 use crate::economics::{Ledger, Prices, Work};
 use crate::http::engines::{EngineIndex, Engines};
 use crate::metrics::Metrics;
@@ -78,11 +79,13 @@ pub struct Workload {
     autoscale: Mutex<Autoscale>,
     watchdogs: Mutex<Watchdogs>,
     lag: Arc<LoopLag>,
+    drain: Arc<Drain>,
 }
 
 impl Workload {
     /// Nothing runs before [`Workload::spawn`]. `mines` is the age at which a job is no longer mined;
     /// `None` where nothing is ever mined. `more_breakers` are shown beside those of the engines.
+    /// Backfill rests while `drain` says so.
     ///
     /// # Errors
     /// [`CorpusError`] when the operator's prompts cannot be used.
@@ -93,6 +96,7 @@ impl Workload {
         metrics: Arc<Metrics>,
         mines: Option<Duration>,
         more_breakers: Vec<Arc<Breaker>>,
+        drain: Arc<Drain>,
     ) -> Result<Self, CorpusError> {
         let priority = Priority::new(settings.priority);
         let mut breakers: Vec<_> =
@@ -101,7 +105,7 @@ impl Workload {
         let backfill = match mines {
             Some(stale_after) => {
                 let stale_after = (!settings.leased_jobs).then_some(stale_after);
-                let gate = Gate::new(context.clone(), stale_after);
+                let gate = Gate::new(context.clone(), stale_after).drained_by(drain.clone());
                 let engine = mining_engine.clone();
                 let (settings, metrics) = (settings.backfill, metrics.clone());
                 let backfill = Backfill::new(settings, engine, gate, priority.clone(), metrics)?;
@@ -126,6 +130,7 @@ impl Workload {
             autoscale: Mutex::new(Autoscale::new(settings.autoscale)),
             watchdogs: Mutex::new(Watchdogs::new(settings.watchdogs, Instant::now())),
             lag: Arc::default(),
+            drain,
         })
     }
 
@@ -153,6 +158,14 @@ impl Workload {
         tasks.spawn(async move { this.rounds_forever(actions).await });
         let this = self.clone();
         tasks.spawn(async move { this.ask_forever(&*this.mining_engine).await });
+        if let Some(backfill) = self.backfill.clone() {
+            let mut told = self.drain.subscribe();
+            tasks.spawn(async move {
+                while told.changed().await.is_ok() {
+                    backfill.wake();
+                }
+            });
+        }
         match self.backfill.clone() {
             Some(backfill) => tokio::spawn(backfill.run(stop)),
             None => tokio::spawn(async {}),

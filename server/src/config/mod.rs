@@ -8,6 +8,7 @@ mod devnet;
 mod engines;
 mod error;
 mod flags;
+pub mod host_sections;
 pub mod keys;
 pub mod layers;
 mod names;
@@ -25,6 +26,8 @@ pub use flags::ProxyArgs;
 
 use crate::cache::CacheLimits;
 use crate::collector::CollectorSettings;
+use crate::drain::DrainSettings;
+use crate::heartbeat::HeartbeatSettings;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
 use crate::http::cors::CorsOrigins;
@@ -97,6 +100,10 @@ pub struct Config {
     pub node: Option<NodeLink>,
     /// The link to a broker, where there is one.
     pub broker: Option<BrokerLink>,
+    /// Whether the worker begins drained, and where its notice comes from.
+    pub drain: DrainSettings,
+    /// The heartbeat file, where there is to be one.
+    pub heartbeat: Option<HeartbeatSettings>,
     /// Limits on requests.
     pub limits: RequestLimits,
     /// Limits on connections.
@@ -216,6 +223,15 @@ impl Config {
                 ttl: settings.proofs.ttl,
                 max_bytes: settings.proofs.max_megabytes.max(1).saturating_mul(1024 * 1024),
             },
+            drain: DrainSettings {
+                file: settings.drain.file.clone(),
+                unready: !settings.drain.ready,
+            },
+            heartbeat: settings
+                .heartbeat
+                .file
+                .clone()
+                .map(|file| HeartbeatSettings { file, every: settings.heartbeat.every }),
             limits: RequestLimits {
                 body: http.max_body,
                 body_time: http.body_timeout,

@@ -1,6 +1,7 @@
 //! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
 //! A variable of the reference that no longer decides anything stands in `names`.
 
+use super::host_sections::{DrainSection, HeartbeatSection};
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
 use super::workload_sections::{
@@ -346,6 +347,10 @@ pub struct Settings {
     pub keys: KeysSection,
     /// How much one client may ask for.
     pub limits: LimitsSection,
+    /// When no new work is wanted.
+    pub drain: DrainSection,
+    /// The heartbeat file.
+    pub heartbeat: HeartbeatSection,
     /// The inference engines.
     pub engine: EngineSection,
     /// What is mined.
@@ -394,6 +399,8 @@ impl Settings {
         HttpSection::SETTINGS,
         KeysSection::SETTINGS,
         LimitsSection::SETTINGS,
+        DrainSection::SETTINGS,
+        HeartbeatSection::SETTINGS,
         EngineSection::SETTINGS,
         MiningSection::SETTINGS,
         NodeSection::SETTINGS,
@@ -427,6 +434,8 @@ impl Settings {
         let http = HttpSection::read(values);
         let keys = KeysSection::read(values);
         let limits = LimitsSection::read(values);
+        let drain = DrainSection::read(values);
+        let heartbeat = HeartbeatSection::read(values);
         let engine = EngineSection::read(values);
         let mining = MiningSection::read(values);
         let node = NodeSection::read(values);
@@ -451,6 +460,8 @@ impl Settings {
             http: http?,
             keys: keys?,
             limits: limits?,
+            drain: drain?,
+            heartbeat: heartbeat?,
             engine: engine?,
             mining: mining?,
             node: node?,

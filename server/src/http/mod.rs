@@ -3,7 +3,7 @@
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
 //! [`engine`] sends and knows whether anybody is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
-//! proofs, [`status`] what the proxy knows about itself, [`mcp`] is the same for programs that talk
+//! proofs, [`status`] what the proxy knows about itself, [`drain`] whether it wants new work, [`mcp`] is the same for programs that talk
 //! in tools.
 
 pub mod active_model;
@@ -12,6 +12,7 @@ pub mod auth;
 pub mod body;
 pub mod cors;
 pub mod door;
+pub mod drain;
 pub mod engine;
 pub mod engines;
 pub mod errors;
@@ -36,6 +37,7 @@ pub mod transparency;
 pub mod usage;
 
 use crate::active_model::ActiveModel;
+use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
@@ -46,7 +48,6 @@ use crate::workload::Workload;
 use engines::Engines;
 use limits::Limiter;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Limits on requests.
@@ -116,8 +117,8 @@ pub struct App {
     pub ui: Ui,
     /// When the proxy started.
     pub started: Instant,
-    /// Set while the proxy lets its last requests finish.
-    pub draining: AtomicBool,
+    /// Whether new work is wanted.
+    pub drain: Arc<Drain>,
 }
 
 impl std::fmt::Debug for App {
