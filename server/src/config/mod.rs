@@ -243,6 +243,7 @@ impl Config {
                 strict_mining: mining.strict,
                 finish_for_proof: settings.engine.finish_for_proof,
                 proofs_enabled: settings.proofs.enabled,
+                max_tokens: settings.limits.max_tokens,
             },
             connections: ConnectionLimits {
                 connections: http.max_connections.max(1),
@@ -387,6 +388,7 @@ fn client_limits(settings: &Settings) -> ClientLimits {
         // What is over it waits at the door, which is bounded as well.
         concurrency: workload::at_the_door(settings),
         concurrency_per_client: limits.concurrency_per_client,
+        tokens_per_minute: limits.tokens_per_minute,
     }
 }
 

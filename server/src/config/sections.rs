@@ -77,6 +77,10 @@ sections! {
         concurrency: usize = "4096" [TENSORPOW_MAX_CONCURRENT];
         /// Generation requests in flight of one key, or of one address without keys; 0 is no limit
         concurrency_per_client: usize = "0" [TENSORPOW_CONCURRENCY_PER_CLIENT];
+        /// Most tokens one request may generate, for each of its choices: one that asks for more is answered 400, one that names no number is given this one; 0 is no limit
+        max_tokens: u64 = "0" [TENSORPOW_MAX_TOKENS];
+        /// Tokens a minute, read and generated, of one key, or of one address without keys; who has used more waits until it is made up for; 0 is no limit
+        tokens_per_minute: u64 = "0" [TENSORPOW_TOKENS_PER_MINUTE];
     }
 
     /// The inference engines.

@@ -11,6 +11,7 @@ use super::headers::{X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_engine, media_typ
 use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
 use super::router::{Asked, Peer};
+use super::token_limits::hold_to;
 use crate::metrics::names;
 use crate::mining::payload::Dialect;
 use crate::priority::Permit;
@@ -37,7 +38,7 @@ pub async fn generate(
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
     let Asked { id, caller, peer } = asked;
-    let place = app.limiter.admit(client(caller, *peer))?;
+    let mut place = app.limiter.admit(client(caller, *peer))?;
     let (head, body) = request.into_parts();
     if !media_type(&head.headers).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
     {
@@ -47,6 +48,7 @@ pub async fn generate(
         ));
     }
     let body = read_body(app, body).await?;
+    let body = hold_to(app.limits.max_tokens, route, body)?;
     let mut prepared = prepare_body(app, route, &head.headers, &body)?;
     let engine = app.engines.for_model(prepared.model.as_deref());
     let importance = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
@@ -63,6 +65,7 @@ pub async fn generate(
     let class = prepared.class;
     let model = model_label(class, prepared.model.as_deref());
     let mut counted = app.metrics.begin(route, class, model).holding(permit, attempt);
+    counted.charge(place.take_charge());
     if prepared.stream {
         counted.stream_sent();
     }

@@ -1,5 +1,5 @@
 //! The HTTP face, from the socket inwards: [`listen`] accepts connections ([`tls`]), [`router`] says
-//! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`] and [`limits`] who may call and
+//! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`], [`limits`] and [`token_limits`] who may call and
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
 //! [`engine`] sends and knows whether anybody is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
@@ -33,6 +33,7 @@ pub(crate) mod serving;
 pub mod spool;
 pub mod status;
 pub mod tls;
+pub mod token_limits;
 pub mod transparency;
 pub mod usage;
 
@@ -65,6 +66,8 @@ pub struct RequestLimits {
     pub finish_for_proof: bool,
     /// The proof routes answer.
     pub proofs_enabled: bool,
+    /// Most tokens that one request may generate; 0 is no limit.
+    pub max_tokens: u64,
 }
 
 impl Default for RequestLimits {
@@ -76,6 +79,7 @@ impl Default for RequestLimits {
             strict_mining: false,
             finish_for_proof: false,
             proofs_enabled: true,
+            max_tokens: 0,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
-//! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes
+//! see ([`routes`], [`face`], [`several`], [`relay`], [`token_limits`]), what the engine gets ([`inject`]), what becomes
 //! of its proofs ([`collector`], [`chain`], [`spool`], [`latency`]), how links come back
 //! ([`broker`], [`reconnect`]), how a worker is drained ([`drain`]), and what is left when clients leave ([`abandoned`]).
 
@@ -29,4 +29,5 @@ mod relay;
 mod routes;
 mod several;
 mod spool;
+mod token_limits;
 mod worker;
