@@ -151,9 +151,9 @@ impl Service {
         if let Some(heartbeat) = &heartbeat {
             collectors.push(Box::new(heartbeat.clone()));
         }
-        if config.settings.gpu.gauges {
-            collectors.extend(gpu_gauges());
-        }
+        let gpus = if config.settings.gpu.gauges { gpu_gauges() } else { None };
+        let meter = gpus.as_ref().map(GpuGauges::meter).unwrap_or_default();
+        collectors.extend(gpus.map(|gauges| Box::new(gauges) as Box<dyn MetricCollector>));
         let mut active_model =
             ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
         if let Some(link) = &mut link {
@@ -189,7 +189,8 @@ impl Service {
             mines,
             breakers,
             drain.clone(),
-        )?;
+        )?
+        .metered_by(meter);
         let app = Arc::new(App {
             engines,
             workload: Arc::new(workload),
@@ -381,9 +382,9 @@ async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
 }
 
 /// Gauges of the graphics cards. They are no reason not to start.
-fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
+fn gpu_gauges() -> Option<GpuGauges> {
     match GpuGauges::nvidia() {
-        Ok(gauges) => Some(Box::new(gauges)),
+        Ok(gauges) => Some(gauges),
         Err(error) => {
             tracing::warn!(
                 "no gauges of graphics cards: there is no thread to read them on: {error}"

@@ -11,6 +11,7 @@ use crate::backfill::prompt::corpus::CorpusError;
 use crate::breaker::Breaker;
 use crate::drain::Drain;
 use crate::economics::{Ledger, Prices, Work};
+use crate::gpu::meter::Meter;
 use crate::http::engines::{EngineIndex, Engines};
 use crate::metrics::Metrics;
 use crate::metrics::refresh::BusyGauges;
@@ -80,6 +81,7 @@ pub struct Workload {
     watchdogs: Mutex<Watchdogs>,
     lag: Arc<LoopLag>,
     drain: Arc<Drain>,
+    meter: Meter,
 }
 
 impl Workload {
@@ -131,7 +133,14 @@ impl Workload {
             watchdogs: Mutex::new(Watchdogs::new(settings.watchdogs, Instant::now())),
             lag: Arc::default(),
             drain,
+            meter: Meter::default(),
         })
+    }
+
+    /// The same on a machine whose cards are metered.
+    #[must_use]
+    pub fn metered_by(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Lets a user's request for this engine in. spec: proxy §14.4
@@ -184,6 +193,7 @@ impl Workload {
         }
     }
 
+            let report = self.priority.report();
     async fn rounds_forever(&self, actions: Actions) {
         let mut tick = tokio::time::interval(ROUND);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -193,7 +203,6 @@ impl Workload {
             if let Some(factor) = self.metrics.busy().renew_floor_factor() {
                 tracing::info!("error budgets leave {:.0} % of the backfill floor", factor * 100.0);
             }
-            let report = self.priority.report();
             let now = Instant::now();
             let autoscale = self.autoscale.lock();
             let _ = autoscale.unwrap_or_else(PoisonError::into_inner).look(&report, now);
@@ -306,6 +315,7 @@ impl Workload {
             windows: totals.hashes,
             shares,
             blocks,
+            metered: self.meter.metered(),
         };
         Ledger::new(&self.prices, &work)
     }

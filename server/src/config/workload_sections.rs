@@ -118,7 +118,7 @@ sections! {
         gpus: u32 = "1" [TENSORPOW_GPUS];
         /// One kilowatt-hour
         kilowatt_hour: f64 = "0" [TENSORPOW_PRICE_KILOWATT_HOUR];
-        /// Watts of all GPUs while they work
+        /// Watts of all GPUs while they work; with neither number the NVIDIA cards of this machine are metered
         watts_busy: f64 = "0" [TENSORPOW_WATTS_BUSY];
         /// Watts of all GPUs while they have nothing to do
         watts_idle: f64 = "0" [TENSORPOW_WATTS_IDLE];
