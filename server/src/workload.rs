@@ -2,7 +2,7 @@
 //! the engine, watchdogs, objectives, the books and the autoscaler's number; and the tasks that move
 //! them. What they show leaves through [`Workload::status`] and [`Workload::refresh_metrics`].
 
-use crate::autoscale::{Autoscale, AutoscaleSettings};
+use crate::autoscale::{Autoscale, AutoscaleSettings, Signals};
 use crate::backfill::BackfillSettings;
 use crate::backfill::engine::{HttpMiningEngine, MiningEngine};
 use crate::backfill::gate::Gate;
@@ -28,7 +28,7 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -193,7 +193,6 @@ impl Workload {
         }
     }
 
-            let report = self.priority.report();
     async fn rounds_forever(&self, actions: Actions) {
         let mut tick = tokio::time::interval(ROUND);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -204,8 +203,8 @@ impl Workload {
                 tracing::info!("error budgets leave {:.0} % of the backfill floor", factor * 100.0);
             }
             let now = Instant::now();
-            let autoscale = self.autoscale.lock();
-            let _ = autoscale.unwrap_or_else(PoisonError::into_inner).look(&report, now);
+            // It says by itself what it decides.
+            let _ = self.autoscale().look(&self.signals(), now);
             self.watch(&actions, now);
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
@@ -325,7 +324,21 @@ impl Workload {
     }
 
     fn replicas(&self) -> u32 {
-        self.autoscale.lock().unwrap_or_else(PoisonError::into_inner).recommended()
+        self.autoscale().recommended()
+    }
+
+    /// A look leaves nothing half decided, so a poisoned lock guards a usable number.
+    fn autoscale(&self) -> MutexGuard<'_, Autoscale> {
+        self.autoscale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the recommended number of engines is made of.
+    fn signals(&self) -> Signals {
+        Signals {
+            report: self.priority.report(),
+            floor: self.backfill_report().floor,
+            gpu_busy: self.meter.metered().busy_now,
+        }
     }
 
     /// Sets the gauges before the metrics are rendered.
@@ -352,6 +365,7 @@ impl Workload {
             .iter()
             .map(|breaker| (breaker.name().to_owned(), json!(breaker.state().as_str())))
             .collect();
+        let reason = self.autoscale().reason();
         let tracked = priority.at.users + priority.at.backfill;
         #[allow(clippy::cast_precision_loss)] // counts of requests
         let used = priority.capacity.map(|capacity| tracked as f64 / capacity.max(1) as f64);
@@ -383,6 +397,10 @@ impl Workload {
             "slo": self.metrics.busy().budgets(),
             "economics": self.ledger(),
             "recommended_replicas": self.replicas(),
+            "autoscale": { "reason": reason, "gpu_busy": self.signals().gpu_busy },
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,9 @@ sections! {
         most: u32 = "64" [TENSORPOW_AUTOSCALE_MOST];
         /// Share of an engine's requests that users should fill
         utilisation: f64 = "0.8" [TENSORPOW_AUTOSCALE_UTILISATION];
-        /// A shortage this long asks for one engine more
+        /// Share of the time from which the cards of this machine count as full, while users run as many requests as the floor of backfill; 0 leaves the cards out
+        gpu_busy: f64 = "0.95" [TENSORPOW_AUTOSCALE_GPU_BUSY];
+        /// A shortage, or cards that are full, this long ask for one engine more
         short_for: Duration = "30" [TENSORPOW_AUTOSCALE_SHORT];
         /// A smaller number must hold for so long
         settle: Duration = "300" [TENSORPOW_AUTOSCALE_SETTLE];
