@@ -59,3 +59,22 @@ pub fn labelled_counter(
     }
     Ok(())
 }
+
+/// Values that go up and down, told apart by one label.
+///
+/// # Errors
+/// The encoder's.
+pub fn labelled_gauge(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (&'static str, i64)>,
+) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = out.encode_descriptor(name, help, None, kind)?;
+    for (value, now) in values {
+        ConstGauge::new(now).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}

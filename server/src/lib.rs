@@ -4,7 +4,7 @@
 //! proof arrives ([`collector`], [`intake`]), is on disk ([`spool`], with the [`store`] to find it)
 //! and goes out ([`outbox`]) to a sink ([`mining::sink`]). [`backfill`] keeps the engine busy between
 //! users, [`priority`] keeps it out of their way, and [`workload`] holds both with their breakers,
-//! watchdogs, objectives and books. [`service`] puts the pieces together; [`devnet`] is a chain to
+//! watchdogs, objectives and books. [`drain`] says when no new work is wanted, [`heartbeat`] writes down how the worker is. [`service`] puts the pieces together; [`devnet`] is a chain to
 //! try them on. Beside all that, [`proof_command`] inspects, judges and converts proofs,
 //! [`spool_command`] shows those on disk, and [`vdf_command`] makes and checks VDF
 //! proofs by hand. [`ui`] is the dashboard.
@@ -19,9 +19,11 @@ pub mod cache;
 pub mod collector;
 pub mod config;
 pub mod devnet;
+pub mod drain;
 pub mod economics;
 pub mod exposition;
 pub mod gpu;
+pub mod heartbeat;
 pub mod http;
 pub mod intake;
 pub mod link;

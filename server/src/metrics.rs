@@ -28,6 +28,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tensorpow_core::classify::Tier;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -97,6 +98,8 @@ pub struct Metrics {
     trial: Option<Arc<Trial>>,
     /// Proofs of all tiers.
     proofs: AtomicU64,
+    /// Milliseconds from the start to the last proof, and one; 0 before the first.
+    last_proof: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -143,6 +146,7 @@ impl Metrics {
             busy: Arc::new(BusyMetrics::new(slo, trial.clone())),
             trial,
             proofs: AtomicU64::new(0),
+            last_proof: AtomicU64::new(0),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -276,6 +280,8 @@ impl Metrics {
     /// Counts a proof that arrived.
     pub fn count_received(&self, tier: Tier) {
         self.proofs.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(self.busy.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_proof.store(now.saturating_add(1), Ordering::Relaxed);
         self.proofs_received.get_or_create(&[("tier", tier.as_str())]).inc();
     }
 
@@ -309,6 +315,13 @@ impl Metrics {
     #[must_use]
     pub fn proofs_received(&self) -> u64 {
         self.proofs.load(Ordering::Relaxed)
+    }
+
+    /// Time since the last proof came; none before the first.
+    #[must_use]
+    pub fn last_proof_age(&self) -> Option<Duration> {
+        let at = self.last_proof.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.busy.origin.elapsed().saturating_sub(Duration::from_millis(at)))
     }
 
     /// Requests in flight.

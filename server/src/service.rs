@@ -6,7 +6,9 @@ use crate::backfill::prompt::corpus::CorpusError;
 use crate::broker::inside::Proxy;
 use crate::collector::{Collector, CollectorError};
 use crate::config::{Config, EngineConfig, WorkerMode};
+use crate::drain::Drain;
 use crate::gpu::gauges::GpuGauges;
+use crate::heartbeat::HeartbeatFile;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
 use crate::http::engine::EngineUrl;
@@ -43,7 +45,6 @@ use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -108,7 +109,9 @@ pub struct Service {
     /// Ends when the broker has been told goodbye.
     broker: Option<JoinHandle<()>>,
     stop_broker: watch::Sender<bool>,
-    /// Rings when a watchdog ends the proxy.
+    /// Ends when the heartbeat file is removed.
+    heartbeat: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Rings when a watchdog or the notice file ends the proxy.
     exit: Arc<Notify>,
 }
 
@@ -149,9 +152,15 @@ impl Service {
             _ => config.network.as_str(),
         };
         collectors.push(Box::new(MiningInfo::new(network, context.clone())));
-        if config.settings.gpu.gauges {
-            collectors.extend(gpu_gauges());
+        let drain = Arc::new(Drain::new(config.drain));
+        collectors.push(Box::new(drain.clone()));
+        let heartbeat = config.heartbeat.map(|settings| Arc::new(HeartbeatFile::new(settings)));
+        if let Some(heartbeat) = &heartbeat {
+            collectors.push(Box::new(heartbeat.clone()));
         }
+        let gpus = if config.settings.gpu.gauges { gpu_gauges() } else { None };
+        let meter = gpus.as_ref().map(GpuGauges::meter).unwrap_or_default();
+        collectors.extend(gpus.map(|gauges| Box::new(gauges) as Box<dyn MetricCollector>));
         let mut active_model =
             ActiveModelSettings { has_registry: false, ..ActiveModelSettings::default() };
         if let Some(link) = &mut link {
@@ -203,7 +212,9 @@ impl Service {
             metrics.clone(),
             mines,
             breakers,
-        )?;
+            drain.clone(),
+        )?
+        .metered_by(meter);
         let app = Arc::new(App {
             engines,
             workload: Arc::new(workload),
@@ -228,7 +239,7 @@ impl Service {
             collector_endpoint: collector.endpoint().to_owned(),
             ui: Ui::new(config.config_file),
             started: Instant::now(),
-            draining: AtomicBool::new(false),
+            drain,
         });
         let face = Face::new(app.clone(), config.access.clone(), config.cors);
         let mcp = match config.mcp {
@@ -275,8 +286,17 @@ impl Service {
             stop_backfill,
             broker,
             stop_broker,
+            heartbeat: None,
             exit,
         };
+        service.heartbeat = heartbeat.map(|file| {
+            let (stop, stopped) = oneshot::channel();
+            let stopped = async move {
+                // A service that is dropped stops it too.
+                let _ = stopped.await;
+            };
+            (stop, tokio::spawn(file.run(service.app.clone(), stopped)))
+        });
         service.spawn_tasks(intake, messages, link);
         Ok(service)
     }
@@ -298,6 +318,8 @@ impl Service {
             let (metrics, judgements) = (self.app.metrics.clone(), self.judgements());
             self.tasks.spawn(trial.follow(judgements, metrics));
         }
+        let exit = self.exit.clone();
+        self.tasks.spawn(self.app.drain.clone().watch_file(move || exit.notify_one()));
         self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));
@@ -347,10 +369,10 @@ impl Service {
         supervisor::ready();
         tokio::select! {
             () = stop => {}
-            () = self.exit.notified() => tracing::error!("a watchdog ends the proxy"),
+            () = self.exit.notified() => {}
         }
         supervisor::stopping();
-        self.app.draining.store(true, Ordering::Relaxed);
+        self.app.drain.stop();
         // Users' last requests get the engine to themselves.
         let _ = self.stop_backfill.send(());
         if let Some(mcp) = self.mcp {
@@ -376,6 +398,11 @@ impl Service {
             tracing::warn!("the broker was left without a goodbye");
         }
         self.tasks.shutdown().await;
+        if let Some((stop, written)) = self.heartbeat {
+            drop(stop);
+            // Its own patience with the disk is its end.
+            let _ = written.await;
+        }
     }
 
     /// [`Service::run`] as a task of its own.
@@ -406,9 +433,9 @@ fn trial(engine: &EngineConfig, records: &Arc<Records>) -> Option<Arc<Trial>> {
 }
 
 /// Gauges of the graphics cards. They are no reason not to start.
-fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
+fn gpu_gauges() -> Option<GpuGauges> {
     match GpuGauges::nvidia() {
-        Ok(gauges) => Some(Box::new(gauges)),
+        Ok(gauges) => Some(gauges),
         Err(error) => {
             tracing::warn!(
                 "no gauges of graphics cards: there is no thread to read them on: {error}"
@@ -420,5 +447,8 @@ fn gpu_gauges() -> Option<Box<dyn MetricCollector>> {
 
 fn exit_action(exit: &Arc<Notify>) -> Arc<dyn Fn() + Send + Sync> {
     let exit = exit.clone();
-    Arc::new(move || exit.notify_one())
+    Arc::new(move || {
+        tracing::error!("a watchdog ends the proxy");
+        exit.notify_one();
+    })
 }

@@ -2,14 +2,16 @@
 //! the engine, watchdogs, objectives, the books and the autoscaler's number; and the tasks that move
 //! them. What they show leaves through [`Workload::status`] and [`Workload::refresh_metrics`].
 
-use crate::autoscale::{Autoscale, AutoscaleSettings};
+use crate::autoscale::{Autoscale, AutoscaleSettings, Signals};
 use crate::backfill::BackfillSettings;
 use crate::backfill::engine::{HttpMiningEngine, MiningEngine};
 use crate::backfill::gate::Gate;
 use crate::backfill::pool::{Backfill, BackfillReport};
 use crate::backfill::prompt::corpus::CorpusError;
 use crate::breaker::Breaker;
+use crate::drain::Drain;
 use crate::economics::{Ledger, Prices, Work};
+use crate::gpu::meter::Meter;
 use crate::http::engines::{EngineIndex, Engines};
 use crate::metrics::Metrics;
 use crate::metrics::refresh::BusyGauges;
@@ -26,7 +28,7 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -78,11 +80,14 @@ pub struct Workload {
     autoscale: Mutex<Autoscale>,
     watchdogs: Mutex<Watchdogs>,
     lag: Arc<LoopLag>,
+    drain: Arc<Drain>,
+    meter: Meter,
 }
 
 impl Workload {
     /// Nothing runs before [`Workload::spawn`]. `mines` is the age at which a job is no longer mined;
     /// `None` where nothing is ever mined. `more_breakers` are shown beside those of the engines.
+    /// Backfill rests while `drain` says so.
     ///
     /// # Errors
     /// [`CorpusError`] when the operator's prompts cannot be used.
@@ -93,6 +98,7 @@ impl Workload {
         metrics: Arc<Metrics>,
         mines: Option<Duration>,
         more_breakers: Vec<Arc<Breaker>>,
+        drain: Arc<Drain>,
     ) -> Result<Self, CorpusError> {
         let priority = Priority::new(settings.priority);
         let mut breakers: Vec<_> =
@@ -101,7 +107,7 @@ impl Workload {
         let backfill = match mines {
             Some(stale_after) => {
                 let stale_after = (!settings.leased_jobs).then_some(stale_after);
-                let gate = Gate::new(context.clone(), stale_after);
+                let gate = Gate::new(context.clone(), stale_after).drained_by(drain.clone());
                 let engine = mining_engine.clone();
                 let (settings, metrics) = (settings.backfill, metrics.clone());
                 let backfill = Backfill::new(settings, engine, gate, priority.clone(), metrics)?;
@@ -126,7 +132,15 @@ impl Workload {
             autoscale: Mutex::new(Autoscale::new(settings.autoscale)),
             watchdogs: Mutex::new(Watchdogs::new(settings.watchdogs, Instant::now())),
             lag: Arc::default(),
+            drain,
+            meter: Meter::default(),
         })
+    }
+
+    /// The same on a machine whose cards are metered.
+    #[must_use]
+    pub fn metered_by(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Lets a user's request for this engine in. spec: proxy §14.4
@@ -153,6 +167,14 @@ impl Workload {
         tasks.spawn(async move { this.rounds_forever(actions).await });
         let this = self.clone();
         tasks.spawn(async move { this.ask_forever(&*this.mining_engine).await });
+        if let Some(backfill) = self.backfill.clone() {
+            let mut told = self.drain.subscribe();
+            tasks.spawn(async move {
+                while told.changed().await.is_ok() {
+                    backfill.wake();
+                }
+            });
+        }
         match self.backfill.clone() {
             Some(backfill) => tokio::spawn(backfill.run(stop)),
             None => tokio::spawn(async {}),
@@ -180,10 +202,9 @@ impl Workload {
             if let Some(factor) = self.metrics.busy().renew_floor_factor() {
                 tracing::info!("error budgets leave {:.0} % of the backfill floor", factor * 100.0);
             }
-            let report = self.priority.report();
             let now = Instant::now();
-            let autoscale = self.autoscale.lock();
-            let _ = autoscale.unwrap_or_else(PoisonError::into_inner).look(&report, now);
+            // It says by itself what it decides.
+            let _ = self.autoscale().look(&self.signals(), now);
             self.watch(&actions, now);
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
@@ -293,6 +314,7 @@ impl Workload {
             windows: totals.hashes,
             shares,
             blocks,
+            metered: self.meter.metered(),
         };
         Ledger::new(&self.prices, &work)
     }
@@ -302,7 +324,21 @@ impl Workload {
     }
 
     fn replicas(&self) -> u32 {
-        self.autoscale.lock().unwrap_or_else(PoisonError::into_inner).recommended()
+        self.autoscale().recommended()
+    }
+
+    /// A look leaves nothing half decided, so a poisoned lock guards a usable number.
+    fn autoscale(&self) -> MutexGuard<'_, Autoscale> {
+        self.autoscale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the recommended number of engines is made of.
+    fn signals(&self) -> Signals {
+        Signals {
+            report: self.priority.report(),
+            floor: self.backfill_report().floor,
+            gpu_busy: self.meter.metered().busy_now,
+        }
     }
 
     /// Sets the gauges before the metrics are rendered.
@@ -330,6 +366,7 @@ impl Workload {
             .iter()
             .map(|breaker| (breaker.name().to_owned(), json!(breaker.state().as_str())))
             .collect();
+        let reason = self.autoscale().reason();
         let tracked = priority.at.users + priority.at.backfill;
         #[allow(clippy::cast_precision_loss)] // counts of requests
         let used = priority.capacity.map(|capacity| tracked as f64 / capacity.max(1) as f64);
@@ -361,6 +398,10 @@ impl Workload {
             "slo": self.metrics.busy().budgets(),
             "economics": self.ledger(),
             "recommended_replicas": self.replicas(),
+            "autoscale": { "reason": reason, "gpu_busy": self.signals().gpu_busy },
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

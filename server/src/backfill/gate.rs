@@ -3,6 +3,7 @@
 
 use super::body::route;
 use super::engine::MiningEngine;
+use crate::drain::Drain;
 use crate::http::inject::{Class, prepare};
 use crate::mining::payload::Dialect;
 use crate::mining::snapshot::{ContextCell, NotMined, Offer, Snapshot};
@@ -46,13 +47,15 @@ pub enum Hold {
     EngineShort,
     /// The error budgets have lowered the floor to nothing.
     BudgetExhausted,
+    /// The worker is drained.
+    Draining,
     /// The proxy stops.
     Stopping,
 }
 
 impl Hold {
     /// All of them, for gauges that show which one holds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Off,
         Self::NoJob,
         Self::NoVdf,
@@ -67,6 +70,7 @@ impl Hold {
         Self::BreakerOpen,
         Self::EngineShort,
         Self::BudgetExhausted,
+        Self::Draining,
         Self::Stopping,
     ];
 
@@ -88,6 +92,7 @@ impl Hold {
             Self::BreakerOpen => "breaker_open",
             Self::EngineShort => "engine_short",
             Self::BudgetExhausted => "budget_exhausted",
+            Self::Draining => "draining",
             Self::Stopping => "stopping",
         }
     }
@@ -115,6 +120,7 @@ pub struct Gate {
     /// A job older than this is not mined; `None` where a lease decides, not the clock.
     stale_after: Option<Duration>,
     withdrawn: Mutex<VecDeque<u32>>,
+    drain: Arc<Drain>,
 }
 
 /// What to mine: everything of a request comes from the snapshot inside.
@@ -132,7 +138,19 @@ impl Gate {
     /// A gate on this context.
     #[must_use]
     pub fn new(context: Arc<ContextCell>, stale_after: Option<Duration>) -> Self {
-        Self { context, stale_after, withdrawn: Mutex::default() }
+        Self { context, stale_after, withdrawn: Mutex::default(), drain: Arc::default() }
+    }
+
+    /// The gate of a worker that may be drained.
+    #[must_use]
+    pub fn drained_by(self, drain: Arc<Drain>) -> Self {
+        Self { drain, ..self }
+    }
+
+    /// True while no new work is wanted; the end of the proxy is told to the pool itself.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_drained() && !self.drain.is_stopping()
     }
 
     /// The job's source has withdrawn it. The last 64 are remembered. spec: proxy §14.1
@@ -169,6 +187,9 @@ impl Gate {
     /// # Errors
     /// [`Hold`] with the first condition that is not met.
     pub fn order(&self, engine: &dyn MiningEngine) -> Result<Order, Hold> {
+        if self.is_drained() {
+            return Err(Hold::Draining);
+        }
         let snapshot = self.context.load();
         let stale_after = self.stale_after.unwrap_or(Duration::MAX);
         let job = snapshot.job().ok_or(Hold::NoJob)?;

@@ -250,6 +250,9 @@ impl Backfill {
         if gate.context().pause().is_paused() || snapshot.is_switching() {
             slots.cancel_where(Cancel::Paused, |_| true);
         }
+        if gate.is_drained() {
+            slots.cancel_where(Cancel::Draining, |_| true);
+        }
         if let Some(wanted) = wanted {
             slots.cancel_where(Cancel::OtherModel, |mines| mines.model != wanted.model);
         }

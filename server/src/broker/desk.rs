@@ -12,6 +12,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 
+/// What a drained worker says to a new job.
+const DRAINED: &str = "the worker is drained: it takes no new jobs";
+
 /// The jobs.
 #[derive(Debug, Default)]
 pub struct Desk {
@@ -31,7 +34,8 @@ impl Desk {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acknowledges a job and runs it. One that runs already is only acknowledged again.
+    /// Acknowledges a job and runs it. One that runs already is only acknowledged again; a drained
+    /// worker ends a new one with an error at once, so that the broker gives it to another.
     ///
     /// # Errors
     /// [`Gone`].
@@ -52,6 +56,12 @@ impl Desk {
         }
         if !new {
             return Ok(());
+        }
+        if inside.is_drained() {
+            self.names().remove(&job_id);
+            count(&shared.counters.refused_jobs);
+            let error = DRAINED.to_owned();
+            return wire.send(&Outgoing::JobError { job_id, error }).await;
         }
         count(&shared.counters.jobs);
         let (desk, inside, shared, wire) =

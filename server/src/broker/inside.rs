@@ -30,6 +30,9 @@ pub trait Inside: Send + Sync {
     /// False while the engine is known not to answer.
     fn engine_is_up(&self) -> bool;
 
+    /// True while no new work is wanted.
+    fn is_drained(&self) -> bool;
+
     /// The requests that mine for this lease are of no use any more. spec: §7.3
     fn withdraw(&self, request_id: u32);
 
@@ -82,6 +85,10 @@ impl Inside for Proxy {
 
     fn engine_is_up(&self) -> bool {
         !matches!(self.app.engines.default().health(), Health::Down | Health::NotReady)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.app.drain.is_drained()
     }
 
     fn withdraw(&self, request_id: u32) {

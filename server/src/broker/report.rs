@@ -49,6 +49,7 @@ impl BrokerReport {
                 "registries": read(&counters.registries),
                 "jobs": read(&counters.jobs),
                 "jobs_failed": read(&counters.failed_jobs),
+                "jobs_refused": read(&counters.refused_jobs),
                 "ignored": read(&counters.ignored),
             },
             "vdf": self.vdf.status(),
@@ -82,6 +83,7 @@ impl Collector for BrokerReport {
             ("broker_registries", "Registry lists received", &counters.registries),
             ("broker_jobs", "Inference jobs taken", &counters.jobs),
             ("broker_jobs_failed", "Inference jobs that failed", &counters.failed_jobs),
+            ("broker_jobs_refused", "Inference jobs refused while drained", &counters.refused_jobs),
             ("broker_ignored", "Messages that were no frames", &counters.ignored),
         ] {
             counter(&mut out, name, help, read(value))?;

@@ -193,6 +193,8 @@ impl Session {
         match (self.shared.settings.mining, &self.shared.jobs) {
             (false, _) => Wiring::Disabled,
             (true, None) => Wiring::NotAvailable,
+            // What is mined already goes on to its end.
+            (true, Some(_)) if self.inside.is_drained() => Wiring::NotAvailable,
             (true, Some(_)) => Wiring::Wired,
         }
     }

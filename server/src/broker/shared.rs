@@ -49,6 +49,8 @@ pub struct Counters {
     pub jobs: AtomicU64,
     /// Inference jobs that ended in an error.
     pub failed_jobs: AtomicU64,
+    /// Inference jobs that a drained worker refused.
+    pub refused_jobs: AtomicU64,
 }
 
 /// Counts one.

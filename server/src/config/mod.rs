@@ -8,6 +8,7 @@ mod devnet;
 mod engines;
 mod error;
 mod flags;
+pub mod host_sections;
 pub mod keys;
 pub mod layers;
 mod names;
@@ -26,6 +27,8 @@ pub use flags::ProxyArgs;
 
 use crate::cache::CacheLimits;
 use crate::collector::CollectorSettings;
+use crate::drain::DrainSettings;
+use crate::heartbeat::HeartbeatSettings;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
 use crate::http::cors::CorsOrigins;
@@ -99,6 +102,10 @@ pub struct Config {
     pub node: Option<NodeLink>,
     /// The link to a broker, where there is one.
     pub broker: Option<BrokerLink>,
+    /// Whether the worker begins drained, and where its notice comes from.
+    pub drain: DrainSettings,
+    /// The heartbeat file, where there is to be one.
+    pub heartbeat: Option<HeartbeatSettings>,
     /// Limits on requests.
     pub limits: RequestLimits,
     /// Limits on connections.
@@ -222,6 +229,15 @@ impl Config {
                 ttl: settings.proofs.ttl,
                 max_bytes: settings.proofs.max_megabytes.max(1).saturating_mul(1024 * 1024),
             },
+            drain: DrainSettings {
+                file: settings.drain.file.clone(),
+                unready: !settings.drain.ready,
+            },
+            heartbeat: settings
+                .heartbeat
+                .file
+                .clone()
+                .map(|file| HeartbeatSettings { file, every: settings.heartbeat.every }),
             limits: RequestLimits {
                 body: http.max_body,
                 body_time: http.body_timeout,
@@ -233,6 +249,7 @@ impl Config {
                 strict_mining: mining.strict,
                 finish_for_proof: settings.engine.finish_for_proof,
                 proofs_enabled: settings.proofs.enabled,
+                max_tokens: settings.limits.max_tokens,
             },
             connections: ConnectionLimits {
                 connections: http.max_connections.max(1),
@@ -378,6 +395,7 @@ fn client_limits(settings: &Settings) -> ClientLimits {
         // What is over it waits at the door, which is bounded as well.
         concurrency: workload::at_the_door(settings),
         concurrency_per_client: limits.concurrency_per_client,
+        tokens_per_minute: limits.tokens_per_minute,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
 //! A variable of the reference that no longer decides anything stands in `names`.
 
+use super::host_sections::{DrainSection, HeartbeatSection};
 use super::rollout::{CanarySection, RolloutSection};
 use super::section::sections;
 use super::value::{Bits, LogFormat, LogLevel, ModelRoutes, Secret};
@@ -77,6 +78,10 @@ sections! {
         concurrency: usize = "4096" [TENSORPOW_MAX_CONCURRENT];
         /// Generation requests in flight of one key, or of one address without keys; 0 is no limit
         concurrency_per_client: usize = "0" [TENSORPOW_CONCURRENCY_PER_CLIENT];
+        /// Most tokens one request may generate, for each of its choices: one that asks for more is answered 400, one that names no number is given this one; 0 is no limit
+        max_tokens: u64 = "0" [TENSORPOW_MAX_TOKENS];
+        /// Tokens a minute, read and generated, of one key, or of one address without keys; who has used more waits until it is made up for; 0 is no limit
+        tokens_per_minute: u64 = "0" [TENSORPOW_TOKENS_PER_MINUTE];
     }
 
     /// The inference engines.
@@ -347,6 +352,10 @@ pub struct Settings {
     pub keys: KeysSection,
     /// How much one client may ask for.
     pub limits: LimitsSection,
+    /// When no new work is wanted.
+    pub drain: DrainSection,
+    /// The heartbeat file.
+    pub heartbeat: HeartbeatSection,
     /// The inference engines.
     pub engine: EngineSection,
     /// What is mined.
@@ -399,6 +408,8 @@ impl Settings {
         HttpSection::SETTINGS,
         KeysSection::SETTINGS,
         LimitsSection::SETTINGS,
+        DrainSection::SETTINGS,
+        HeartbeatSection::SETTINGS,
         EngineSection::SETTINGS,
         MiningSection::SETTINGS,
         NodeSection::SETTINGS,
@@ -434,6 +445,8 @@ impl Settings {
         let http = HttpSection::read(values);
         let keys = KeysSection::read(values);
         let limits = LimitsSection::read(values);
+        let drain = DrainSection::read(values);
+        let heartbeat = HeartbeatSection::read(values);
         let engine = EngineSection::read(values);
         let mining = MiningSection::read(values);
         let node = NodeSection::read(values);
@@ -460,6 +473,8 @@ impl Settings {
             http: http?,
             keys: keys?,
             limits: limits?,
+            drain: drain?,
+            heartbeat: heartbeat?,
             engine: engine?,
             mining: mining?,
             node: node?,

@@ -234,6 +234,22 @@ fn the_documentation_is_the_code() {
 }
 
 #[test]
+fn a_worker_is_started_drained_by_any_word_for_no() {
+    for (text, unready) in [("0", true), ("false", true), ("No", true), ("1", false), ("", false)] {
+        let config = from_environment(&[("READY", text)]).unwrap();
+        assert_eq!((config.drain.unready, config.heartbeat), (unready, None), "{text:?}");
+        assert_eq!(config.warnings, Vec::<String>::new());
+    }
+    let error = from_environment(&[("READY", "soon")]).unwrap_err().to_string();
+    assert!(error.contains("$READY (drain.ready): \"soon\" is not true or false"), "{error}");
+    let files = [("TENSORPOW_DRAIN_FILE", "/run/n"), ("TENSORPOW_HEARTBEAT_FILE", "/run/h")];
+    let config = from_environment(&files).unwrap();
+    assert_eq!(config.drain.file, Some("/run/n".into()));
+    let heartbeat = config.heartbeat.unwrap();
+    assert_eq!((heartbeat.file, heartbeat.every.as_secs()), ("/run/h".into(), 5));
+}
+
+#[test]
 fn no_two_settings_share_a_key_or_a_flag() {
     let mut seen = std::collections::HashSet::new();
     for setting in Settings::all() {

@@ -154,6 +154,7 @@ fn autoscale(settings: &Settings) -> AutoscaleSettings {
         least: autoscale.least,
         most: autoscale.most,
         utilisation: autoscale.utilisation,
+        gpu_busy: autoscale.gpu_busy,
         short_for: autoscale.short_for,
         settle: autoscale.settle,
         ..AutoscaleSettings::default()
@@ -170,6 +171,7 @@ fn check(settings: &Settings, problems: &mut Vec<String>) {
         ("slo.floor_left_6h", slo.floor_left_6h),
         ("slo.floor_left_30d", slo.floor_left_30d),
         ("autoscale.utilisation", settings.autoscale.utilisation),
+        ("autoscale.gpu_busy", settings.autoscale.gpu_busy),
     ] {
         if !(0.0..=1.0).contains(&share) {
             problems.push(format!("{name}: {share} is not a share between 0 and 1"));

@@ -118,7 +118,7 @@ sections! {
         gpus: u32 = "1" [TENSORPOW_GPUS];
         /// One kilowatt-hour
         kilowatt_hour: f64 = "0" [TENSORPOW_PRICE_KILOWATT_HOUR];
-        /// Watts of all GPUs while they work
+        /// Watts of all GPUs while they work; with neither number the NVIDIA cards of this machine are metered
         watts_busy: f64 = "0" [TENSORPOW_WATTS_BUSY];
         /// Watts of all GPUs while they have nothing to do
         watts_idle: f64 = "0" [TENSORPOW_WATTS_IDLE];
@@ -146,7 +146,9 @@ sections! {
         most: u32 = "64" [TENSORPOW_AUTOSCALE_MOST];
         /// Share of an engine's requests that users should fill
         utilisation: f64 = "0.8" [TENSORPOW_AUTOSCALE_UTILISATION];
-        /// A shortage this long asks for one engine more
+        /// Share of the time from which the cards of this machine count as full, while users run as many requests as the floor of backfill; 0 leaves the cards out
+        gpu_busy: f64 = "0.95" [TENSORPOW_AUTOSCALE_GPU_BUSY];
+        /// A shortage, or cards that are full, this long ask for one engine more
         short_for: Duration = "30" [TENSORPOW_AUTOSCALE_SHORT];
         /// A smaller number must hold for so long
         settle: Duration = "300" [TENSORPOW_AUTOSCALE_SETTLE];

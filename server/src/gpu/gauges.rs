@@ -3,6 +3,7 @@
 //! a driver in trouble may take its time; where it is not installed there are no gauges and nothing
 //! is said. Engines on other machines have exporters of their own. spec: proxy §25
 
+use super::meter::Meter;
 use super::nvidia;
 use crate::metrics::names;
 use nvml_wrapper::Nvml;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How often the cards are asked.
 pub const EVERY: Duration = Duration::from_secs(15);
 /// What is older is not shown: the driver has stopped answering.
-const STALE: Duration = Duration::from_secs(60);
+pub(super) const STALE: Duration = Duration::from_secs(60);
 
 /// One card at one moment. What the driver does not say is missing.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,6 +36,8 @@ pub struct Reading {
     pub memory_total: Option<u64>,
     /// Watts it draws.
     pub power: Option<f64>,
+    /// Joules it has drawn since its driver was loaded.
+    pub energy: Option<f64>,
     /// Degrees Celsius.
     pub temperature: Option<f64>,
 }
@@ -50,7 +53,7 @@ pub trait Cards {
 struct Nvidia(Nvml);
 
 impl Cards for Nvidia {
-    #[allow(clippy::cast_precision_loss)] // milliwatts and percents
+    #[allow(clippy::cast_precision_loss)] // millijoules, exact up to 2^53
     fn read(&mut self) -> Vec<Reading> {
         let count = self.0.device_count().unwrap_or(0);
         let card = |index| {
@@ -65,6 +68,7 @@ impl Cards for Nvidia {
                 memory_used: memory.as_ref().map(|memory| memory.used),
                 memory_total: memory.map(|memory| memory.total),
                 power: card.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
+                energy: card.total_energy_consumption().ok().map(|joules| joules as f64 / 1000.0),
                 temperature: temperature.map(f64::from),
             })
         };
@@ -82,6 +86,7 @@ struct Latest {
 #[derive(Debug)]
 pub struct GpuGauges {
     latest: Arc<Mutex<Option<Latest>>>,
+    meter: Meter,
     _stop: Sender<()>,
 }
 
@@ -110,14 +115,21 @@ impl GpuGauges {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let latest = Arc::new(Mutex::new(None));
-        let written = latest.clone();
+        let meter = Meter::default();
+        let (written, adds) = (latest.clone(), meter.clone());
         let read = move || {
             if let Some(mut cards) = open() {
-                keep_reading(&mut cards, &written, every, &stopped);
+                keep_reading(&mut cards, &written, &adds, every, &stopped);
             }
         };
         std::thread::Builder::new().name("gpu-gauges".to_owned()).spawn(read)?;
-        Ok(Self { latest, _stop: stop })
+        Ok(Self { latest, meter, _stop: stop })
+    }
+
+    /// What the readings add up to.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// The readings, unless they are old.
@@ -131,12 +143,15 @@ impl GpuGauges {
 fn keep_reading(
     cards: &mut impl Cards,
     latest: &Mutex<Option<Latest>>,
+    meter: &Meter,
     every: Duration,
     stopped: &Receiver<()>,
 ) {
     loop {
         let readings = cards.read();
-        let read = Latest { readings, at: Instant::now() };
+        let at = Instant::now();
+        meter.add(&readings, at);
+        let read = Latest { readings, at };
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
         // The other end is never used but dropped.
         if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
@@ -229,6 +244,7 @@ mod tests {
             memory_used: Some(85_899_345_920),
             memory_total: Some(150_754_820_096),
             power: Some(612.5),
+            energy: None,
             temperature: Some(61.0),
         };
         let shy = Reading { index: 1, name: "B".to_owned(), power: Some(70.0), ..full.clone() };
@@ -248,6 +264,34 @@ mod tests {
             assert!(text.contains(line), "{line} in\n{text}");
         }
         assert!(!text.contains("utilisation_ratio{gpu=\"1\""), "{text}");
+    }
+
+    /// A card that goes on saying the same.
+    struct Steady;
+
+    impl Cards for Steady {
+        fn read(&mut self) -> Vec<Reading> {
+            let (power, utilisation) = (Some(360.0), Some(0.5));
+            vec![Reading { power, utilisation, ..Reading::default() }]
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_metered() {
+        let gauges = GpuGauges::reading(Duration::from_millis(5), || Some(Steady)).unwrap();
+        let (meter, began) = (gauges.meter(), Instant::now());
+        let metered = loop {
+            let metered = meter.metered();
+            if metered.watt_hours.is_some_and(|hours| hours > 0.001) {
+                break metered;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "{metered:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        assert_eq!((metered.busy, metered.busy_now), (Some(0.5), Some(0.5)));
+        // 360 W are a tenth of a watt-hour a second.
+        let hours = metered.watt_hours.unwrap();
+        assert!(hours <= began.elapsed().as_secs_f64() / 10.0, "{hours}");
     }
 
     #[test]

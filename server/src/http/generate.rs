@@ -11,6 +11,7 @@ use super::headers::{X_TENSORPOW_MINE, X_TENSORPOW_MINING, for_engine, media_typ
 use super::inject::{Class, Prepared, Route, prepare};
 use super::limits::Client;
 use super::router::{Asked, Peer};
+use super::token_limits::hold_to;
 use crate::breaker::BreakerState;
 use crate::metrics::names;
 use crate::mining::payload::Dialect;
@@ -38,7 +39,7 @@ pub async fn generate(
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
     let Asked { id, caller, peer } = asked;
-    let place = app.limiter.admit(client(caller, *peer))?;
+    let mut place = app.limiter.admit(client(caller, *peer))?;
     let (head, body) = request.into_parts();
     if !media_type(&head.headers).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
     {
@@ -48,6 +49,7 @@ pub async fn generate(
         ));
     }
     let body = read_body(app, body).await?;
+    let body = hold_to(app.limits.max_tokens, route, body)?;
     let choose = |model: Option<&str>, of: Option<&str>| choose(app, caller, model, of);
     let (mut prepared, engine) = prepare_body(app, route, &head.headers, &body, choose)?;
     let importance = head.extensions.get::<ClientClass>().copied().unwrap_or_default();
@@ -65,6 +67,7 @@ pub async fn generate(
     let model = model_label(class, prepared.model.as_deref());
     let label = app.engines.get(engine).label();
     let mut counted = app.metrics.begin(route, class, model, label).holding(permit, attempt);
+    counted.charge(place.take_charge());
     if prepared.stream {
         counted.stream_sent();
     }

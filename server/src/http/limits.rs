@@ -3,6 +3,7 @@
 //! to come again. spec: proxy §24
 
 use super::errors::ApiError;
+use super::token_limits::{Charge, TokenRates};
 use axum::http::StatusCode;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,6 +28,8 @@ pub struct ClientLimits {
     pub concurrency: usize,
     /// Generation requests in flight of one client.
     pub concurrency_per_client: usize,
+    /// Tokens a minute of one client's generation requests, read and generated.
+    pub tokens_per_minute: u64,
 }
 
 impl Default for ClientLimits {
@@ -37,6 +40,7 @@ impl Default for ClientLimits {
             burst: Duration::from_secs(2),
             concurrency: 4096,
             concurrency_per_client: 0,
+            tokens_per_minute: 0,
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Limiter {
     addresses: Mutex<HashMap<IpAddr, Bucket>>,
     in_flight: AtomicUsize,
     clients: Mutex<HashMap<Client, usize>>,
+    /// None without a limit.
+    tokens: Option<Arc<TokenRates>>,
 }
 
 /// What is left of a rate.
@@ -77,6 +83,7 @@ impl Limiter {
             addresses: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             clients: Mutex::default(),
+            tokens: TokenRates::new(limits.tokens_per_minute),
         }
     }
 
@@ -111,12 +118,17 @@ impl Limiter {
     /// Takes a place for one generation request; it is free again when the place is dropped.
     ///
     /// # Errors
-    /// 503 when all places are taken, 429 when the client has its share; both with the time to wait.
+    /// 503 when all places are taken, 429 when the client has its share or owes tokens; all with the
+    /// time to wait.
     pub fn admit(self: &Arc<Self>, client: Client) -> Result<Place, ApiError> {
         // From here on the place is given back however this ends.
-        let mut place = Place { limiter: self.clone(), client: None };
+        let mut place = Place { limiter: self.clone(), client: None, charge: None };
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.concurrency {
             return Err(ApiError::busy("at_capacity", "Service at capacity, please retry"));
+        }
+        if let Some(rates) = &self.tokens {
+            rates.check(&client)?;
+            place.charge = Some(Charge::new(rates.clone(), client.clone()));
         }
         let most = self.limits.concurrency_per_client;
         if most > 0 {
@@ -141,6 +153,14 @@ impl Limiter {
 pub struct Place {
     limiter: Arc<Limiter>,
     client: Option<Client>,
+    charge: Option<Charge>,
+}
+
+impl Place {
+    /// Whom the answer's tokens are charged to, where they are counted; once.
+    pub const fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
+    }
 }
 
 impl Drop for Place {

@@ -1,9 +1,9 @@
 //! The HTTP face, from the socket inwards: [`listen`] accepts connections ([`tls`]), [`router`] says
-//! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`] and [`limits`] who may call and
+//! which route is whose and what is done for every request (before it is ready, [`door`]), [`auth`], [`limits`] and [`token_limits`] who may call and
 //! how much. [`generate`] forwards generation requests ([`inject`] and [`profile`] prepare their
 //! bodies), [`pass`] everything else that is the engines' business; [`engines`] knows who serves what,
 //! [`engine`] sends and knows whether anybody is there, [`answer`] and [`relay`] bring the answer back. [`proofs`] serves collected
-//! proofs, [`status`] what the proxy knows about itself, [`mcp`] is the same for programs that talk
+//! proofs, [`status`] what the proxy knows about itself, [`drain`] whether it wants new work, [`mcp`] is the same for programs that talk
 //! in tools.
 
 pub mod active_model;
@@ -12,6 +12,7 @@ pub mod auth;
 pub mod body;
 pub mod cors;
 pub mod door;
+pub mod drain;
 pub mod engine;
 pub mod engines;
 pub mod errors;
@@ -33,10 +34,12 @@ pub(crate) mod serving;
 pub mod spool;
 pub mod status;
 pub mod tls;
+pub mod token_limits;
 pub mod transparency;
 pub mod usage;
 
 use crate::active_model::ActiveModel;
+use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::mining::snapshot::ContextCell;
 use crate::outbox::Outbox;
@@ -49,7 +52,6 @@ use crate::workload::Workload;
 use engines::Engines;
 use limits::Limiter;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Limits on requests.
@@ -67,6 +69,8 @@ pub struct RequestLimits {
     pub finish_for_proof: bool,
     /// The proof routes answer.
     pub proofs_enabled: bool,
+    /// Most tokens that one request may generate; 0 is no limit.
+    pub max_tokens: u64,
 }
 
 impl Default for RequestLimits {
@@ -78,6 +82,7 @@ impl Default for RequestLimits {
             strict_mining: false,
             finish_for_proof: false,
             proofs_enabled: true,
+            max_tokens: 0,
         }
     }
 }
@@ -123,8 +128,8 @@ pub struct App {
     pub ui: Ui,
     /// When the proxy started.
     pub started: Instant,
-    /// Set while the proxy lets its last requests finish.
-    pub draining: AtomicBool,
+    /// Whether new work is wanted.
+    pub drain: Arc<Drain>,
 }
 
 impl std::fmt::Debug for App {

@@ -8,7 +8,7 @@ use super::generate::generate;
 use super::headers::{X_REQUEST_ID, X_TENSORPOW_REQUEST_ID};
 use super::inject::Route;
 use super::request_id::RequestId;
-use super::{App, active_model, pass, proofs, rollout, spool, status, transparency};
+use super::{App, active_model, drain, pass, proofs, rollout, spool, status, transparency};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -186,9 +186,11 @@ fn routes(app: &Arc<App>, access: &Arc<Access>) -> Router {
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
         .merge(active_model::reading())
+        .merge(drain::reading())
         .merge(rollout::reading())
         .merge(crate::ui::api::views());
     let changing = active_model::changing()
+        .merge(drain::changing())
         .merge(rollout::changing())
         .merge(crate::ui::api::changes())
         .route("/v1/spool/replay", post(spool::replay));

@@ -5,6 +5,7 @@
 use super::engine::Health;
 use super::errors::ApiError;
 use super::{App, spool};
+use crate::drain::Cause;
 use crate::metrics::Gauges;
 use crate::mining::snapshot::{NotMined, Offer};
 use crate::spool::SpoolHealth;
@@ -14,7 +15,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// GET `/health`: the process lives.
 pub async fn health() -> Json<Value> {
@@ -37,10 +37,9 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 /// What `/ready` says, and whether users can be served.
 #[must_use]
 pub fn readiness(app: &App) -> (Value, bool) {
-    let mut reasons = Vec::new();
-    if app.draining.load(Ordering::Relaxed) {
-        reasons.push(json!({ "name": "draining", "detail": "the proxy is shutting down" }));
-    }
+    let mut reasons: Vec<Value> = Vec::new();
+    let drained = app.drain.causes();
+    reasons.extend(drained.iter().map(|why| json!({ "name": "draining", "detail": why.detail() })));
     let default = app.engines.default();
     if default.health() != Health::Up {
         reasons.push(json!({ "name": "engine", "detail": default.health().as_str() }));
@@ -167,6 +166,7 @@ fn proxy(app: &App) -> Value {
         "engine": app.engines.default().health().as_str(),
         "engines": engines,
         "session_open": true,
+        "draining": app.drain.causes().iter().map(Cause::as_str).collect::<Vec<_>>(),
         "proof_version": app.context.settings().proof_version,
         "active_model": app.active_model.view(),
         "model_sync": app.registrar.report(),

@@ -98,7 +98,7 @@ pub struct BusyMetrics {
     pub(super) rates: Floats<1>,
     pub(super) slo_left: Floats<2>,
     pub(super) slo_burn: Floats<2>,
-    pub(super) money: Floats<1>,
+    pub(super) money: Floats<2>,
     pub(super) replicas: Gauge,
 }
 

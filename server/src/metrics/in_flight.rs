@@ -5,6 +5,7 @@ use super::busy::RequestLabels;
 use super::outcome::Outcome;
 use super::proof_latency::Origin;
 use crate::breaker::Attempt;
+use crate::http::token_limits::Charge;
 use crate::http::usage::Usage;
 use crate::priority::Permit;
 use crate::rollout::arm::Ended;
@@ -31,6 +32,7 @@ pub struct InFlight {
     finished: bool,
     permit: Option<Permit>,
     attempt: Option<Attempt>,
+    charge: Option<Charge>,
 }
 
 impl InFlight {
@@ -52,7 +54,13 @@ impl InFlight {
             finished: false,
             permit: None,
             attempt: None,
+            charge: None,
         }
+    }
+
+    /// The answer's tokens are charged to somebody.
+    pub fn charge(&mut self, to: Option<Charge>) {
+        self.charge = to;
     }
 
     /// The request holds these until it ends.
@@ -151,6 +159,11 @@ impl InFlight {
             if self.kind == "mining" {
                 metrics.busy.count_mined_tokens(usage.output);
             }
+        }
+        if let Some(charge) = self.charge.take() {
+            // Of an answer that was left the tokens that came are known.
+            charge
+                .pay(usage.map_or(self.streamed, |usage| usage.input.saturating_add(usage.output)));
         }
         self.permit = None;
     }

@@ -5,7 +5,7 @@ use super::names;
 use crate::backfill::gate::Hold;
 use crate::backfill::pool::BackfillReport;
 use crate::breaker::Breaker;
-use crate::economics::Ledger;
+use crate::economics::{Ledger, Source};
 use crate::priority::PriorityReport;
 use crate::priority::pressure::EngineLoad;
 use std::sync::Arc;
@@ -72,8 +72,14 @@ impl BusyMetrics {
             self.slo_left.get_or_create(&labels).set(budget.left);
             self.slo_burn.get_or_create(&labels).set(budget.burn_rate);
         }
+        let source = now.ledger.energy_source;
         for (what, value) in now.ledger.rows() {
-            self.money.get_or_create(&[("figure", what)]).set(value);
+            let labels = |source: Source| [("figure", what), ("energy_source", source.as_str())];
+            self.money.get_or_create(&labels(source)).set(value);
+            // A figure does not stay beside the one that takes its place.
+            for other in Source::OF_ENERGY.into_iter().filter(|other| *other != source) {
+                self.money.remove(&labels(other));
+            }
         }
         self.replicas.set(i64::from(now.replicas));
     }

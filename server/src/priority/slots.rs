@@ -20,6 +20,8 @@ pub enum Cancel {
     JobCancelled,
     /// The model that is mined has changed.
     OtherModel,
+    /// The worker is drained.
+    Draining,
     /// The proxy stops.
     Stopping,
 }
@@ -34,6 +36,7 @@ impl Cancel {
             Self::Paused => "paused",
             Self::JobCancelled => "job_cancelled",
             Self::OtherModel => "other_model",
+            Self::Draining => "draining",
             Self::Stopping => "stopping",
         }
     }

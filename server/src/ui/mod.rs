@@ -21,7 +21,6 @@ use history::History;
 use readings::Readings;
 use recent::Recent;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -90,7 +89,7 @@ impl Ui {
 pub async fn observe(app: Arc<App>) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !app.draining.load(Ordering::Relaxed) {
+    while !app.drain.is_stopping() {
         tick.tick().await;
         let Ok(text) = status::metrics_text(&app) else { continue };
         let readings = Readings::parse(&text);

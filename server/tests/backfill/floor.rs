@@ -178,3 +178,27 @@ async fn a_retry_carries_the_context_of_its_moment() {
     assert_eq!(ticks, [10, 11]);
     assert_ne!(tries[0].json()["request_id"], tries[1].json()["request_id"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_worker_leaves_the_engine_to_its_users() {
+    let engine = Engine::start(64).await;
+    engine.set(|it| it.takes = |_| LONG);
+    let rig = Rig::mining(engine, "llama.cpp", |_| {}).await;
+    rig.wait_for("the floor", |rig| rig.engine.running() == 4).await;
+    let began = Instant::now();
+    rig.app.drain.order(true);
+    rig.wait_for("four cancels", |rig| rig.engine.left() == 4).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let hold = |rig: &Rig| rig.app.workload.backfill.as_ref().unwrap().report().hold;
+    assert_eq!(hold(&rig).map(|hold| hold.as_str()), Some("draining"));
+    let asked = rig.engine.asked();
+    rig.job(2, 2);
+    rig.vdf(2, 20);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rig.engine.asked(), asked, "a new job wakes nobody");
+    rig.engine.set(|it| it.takes = |_| Duration::from_millis(20));
+    assert_eq!(rig.ask().await.0, 200, "users are served");
+    rig.engine.set(|it| it.takes = |_| LONG);
+    rig.app.drain.order(false);
+    rig.wait_for("the floor again", |rig| rig.engine.running() == 4).await;
+}

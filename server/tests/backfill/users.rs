@@ -51,7 +51,7 @@ async fn no_user_waits_for_backfill() {
         "tensorpow_engine_connect_seconds_count{engine=\"http://127.0.0.1",
         "tensorpow_engine_load{requests=\"slots\",engine=\"http://127.0.0.1",
         "tensorpow_slo_burn_rate{objective=\"ttft_p95\",window=\"1h\"} 0",
-        "tensorpow_economics{figure=\"idle_ratio\"}",
+        "tensorpow_economics{figure=\"idle_ratio\",energy_source=\"configured\"}",
         "tensorpow_recommended_replicas 1",
         "tensorpow_degradation_level 0",
     ] {

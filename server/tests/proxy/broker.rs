@@ -71,7 +71,7 @@ pub(crate) async fn register<S: Bytes>(connection: &mut WebSocketStream<S>) {
 }
 
 /// A worker of this broker that keeps everything in memory.
-async fn worker(broker: &Broker, script: Script) -> Worker {
+pub(crate) async fn worker(broker: &Broker, script: Script) -> Worker {
     worker_with(broker, script, &[]).await
 }
 
@@ -112,7 +112,7 @@ fn prefix(parent: u8) -> HeaderPrefix {
     })
 }
 
-fn lease(job_id: &str, request_id: u32, parent: u8) -> Value {
+pub(crate) fn lease(job_id: &str, request_id: u32, parent: u8) -> Value {
     json!({
         "type": "MINE_REQUEST", "job_id": job_id, "work_unit_id": request_id, "wallet_id": "w",
         "network": "tensor", "mode": "dummy_only",

@@ -1,7 +1,7 @@
 //! The proxy over real sockets on loopback, in front of an engine made for the test: what clients
-//! see ([`routes`], [`face`], [`several`], [`relay`]), what the engine gets ([`inject`]), what becomes
+//! see ([`routes`], [`face`], [`several`], [`relay`], [`token_limits`]), what the engine gets ([`inject`]), what becomes
 //! of its proofs ([`collector`], [`chain`], [`spool`], [`latency`]), how links come back
-//! ([`broker`], [`reconnect`]), and what is left when clients leave ([`abandoned`]).
+//! ([`broker`], [`reconnect`]), how a worker is drained ([`drain`]), and what is left when clients leave ([`abandoned`]).
 
 // clippy knows test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,6 +14,7 @@ mod broker_tools;
 mod chain;
 mod collector;
 mod dashboard;
+mod drain;
 mod engine;
 mod face;
 mod inject;
@@ -29,4 +30,5 @@ mod rollout;
 mod routes;
 mod several;
 mod spool;
+mod token_limits;
 mod worker;

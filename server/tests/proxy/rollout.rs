@@ -166,8 +166,11 @@ async fn mined(worker: &Worker) -> String {
     worker.get(SWITCH).await.json()["model_name"].as_str().unwrap().to_owned()
 }
 
+/// What is done to a proof before it is sent.
+type Spoil = fn(&mut Mined);
+
 /// Makes the proof of the next probe, of `seed`'s window, and spoils it with `spoil`.
-async fn prove(worker: &Worker, other: &MockEngine, id: &str, spoil: fn(&mut Mined)) {
+async fn prove(worker: &Worker, other: &MockEngine, id: &str, spoil: Spoil) {
     wait_for("the probe", || other.asked() > 0).await;
     let body: Value = serde_json::from_slice(&other.last().body).unwrap();
     let pow = &body["extra_sampling_params"]["pow"];
@@ -187,7 +190,7 @@ async fn a_model_is_mined_when_its_engine_has_left_a_proof() {
     })
     .await;
     let change = to_hard_model();
-    let wrong: [(&str, fn(&mut Mined), &str); 2] = [
+    let wrong: [(&str, Spoil, &str); 2] = [
         (r#"{"id":"cmpl-1"}"#, |it| it.proof.chosen_tokens[9] ^= 1, "its proof fails at"),
         (
             r#"{"id":"cmpl-2"}"#,

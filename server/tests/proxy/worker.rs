@@ -141,6 +141,13 @@ impl Worker {
         drop(app);
     }
 
+    /// Waits until the proxy has ended by itself.
+    pub(crate) async fn ended(self) {
+        let Self { stop, running, .. } = self;
+        tokio::time::timeout(Duration::from_secs(30), running).await.expect("an end").unwrap();
+        drop(stop);
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }

@@ -103,6 +103,10 @@ impl Inside for Scripted {
         true
     }
 
+    fn is_drained(&self) -> bool {
+        false
+    }
+
     fn withdraw(&self, request_id: u32) {
         self.withdrawn.lock().unwrap().push(request_id);
     }
