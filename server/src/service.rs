@@ -198,7 +198,8 @@ impl Service {
             metrics: metrics.clone(),
         };
         let active_model = ActiveModel::new(active_model, context.clone());
-        let active_model = Arc::new(active_model.probing(Arc::new(probe)));
+        let active_model =
+            Arc::new(active_model.probing(Arc::new(probe)).remembering(records.clone()));
         // Where nothing is ever mined there is nothing to keep busy for, and no job to wait for.
         let inference_only = matches!(config.mode, WorkerMode::Broker { mining: false, .. });
         let mines = (link.is_some() && !inference_only).then_some(config.limits.job_stale_after);

@@ -12,8 +12,8 @@ mod switches;
 use crate::mining::context::ContextCell;
 use crate::mining::model::ModelId;
 use crate::rollout::probe::ModelProbe;
-use crate::rollout::record::now;
-use saved::{Choice, Saved};
+use crate::rollout::record::Records;
+use saved::Saved;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,10 +88,6 @@ struct State {
     source: Source,
     pending: Option<Pending>,
     switches: Switches,
-    /// What was mined before.
-    previous: Option<Choice>,
-    /// When that ended, as seconds since 1970; 0 when it was before this start.
-    changed_at: u64,
     /// The engine may hold another model than the pinned one.
     unaligned: bool,
 }
@@ -103,6 +99,7 @@ pub struct ActiveModel {
     context: Arc<ContextCell>,
     supervisor: Option<Supervisor>,
     probe: Option<Arc<dyn ModelProbe>>,
+    records: Arc<Records>,
     state: Mutex<State>,
     /// Held while a change is made.
     changing: tokio::sync::Mutex<()>,
@@ -116,8 +113,7 @@ impl ActiveModel {
     /// Takes the pin that `context` has as the environment's, and the saved one over it.
     #[must_use]
     pub fn new(settings: ActiveModelSettings, context: Arc<ContextCell>) -> Self {
-        let saved = settings.state_path.as_deref().map(saved::read);
-        let (saved, previous) = saved.unwrap_or((Saved::Nothing, Saved::Nothing));
+        let saved = settings.state_path.as_deref().map_or(Saved::Nothing, saved::read);
         let source = match saved {
             Saved::Nothing => Source::Env,
             Saved::AutoSelect => {
@@ -134,19 +130,13 @@ impl ActiveModel {
         let supervisor = settings.supervisor.clone().map(Supervisor::new);
         let unaligned = supervisor.is_some() && context.load().models().pin.is_some();
         context.set_switching(unaligned);
-        let state = State {
-            source,
-            pending: None,
-            switches: Switches::default(),
-            previous: previous.choice(),
-            changed_at: 0,
-            unaligned,
-        };
+        let state = State { source, pending: None, switches: Switches::default(), unaligned };
         Self {
             settings,
             context,
             supervisor,
             probe: None,
+            records: Arc::default(),
             state: Mutex::new(state),
             changing: tokio::sync::Mutex::new(()),
             scheduled: Notify::new(),
@@ -161,11 +151,18 @@ impl ActiveModel {
         self
     }
 
-    /// What was mined before, and when that ended (seconds since 1970; 0 for before this start).
+    /// What was mined before is written down in `records`.
     #[must_use]
-    pub fn previous(&self) -> Option<(Choice, u64)> {
-        let state = self.lock();
-        state.previous.clone().map(|previous| (previous, state.changed_at))
+    pub fn remembering(mut self, records: Arc<Records>) -> Self {
+        self.records = records;
+        self
+    }
+
+    /// What was mined before (every registered model without one), and when that ended, in seconds since
+    /// 1970.
+    #[must_use]
+    pub fn previous(&self) -> Option<(Option<ModelId>, u64)> {
+        self.records.previous_model()
     }
 
     /// The answer to GET. spec: proxy §7
@@ -262,25 +259,23 @@ impl ActiveModel {
     }
 
     /// What is mined from now on.
-    async fn pin(&self, model: Choice) {
+    async fn pin(&self, model: Option<ModelId>) {
         let old = self.context.load().models().pin.clone();
-        let previous = {
-            let mut state = self.lock();
-            if old != model {
-                (state.previous, state.changed_at) = (Some(old), now());
-            }
-            state.previous.clone()
-        };
         self.context.set_pin(model.clone());
-        self.save(model, previous).await;
+        if old != model {
+            let records = self.records.clone();
+            let written = tokio::task::spawn_blocking(move || records.set_previous_model(old));
+            // It does not panic; if it did the model before would be forgotten.
+            let _ = written.await;
+        }
+        self.save(model).await;
     }
 
     /// On a thread that may wait for the disk.
-    async fn save(&self, pin: Choice, previous: Option<Choice>) {
+    async fn save(&self, pin: Option<ModelId>) {
         let Some(path) = self.settings.state_path.clone() else { return };
         let written = tokio::task::spawn_blocking(move || {
-            let written =
-                saved::write(&path, pin.as_ref(), previous.as_ref(), Source::Runtime.as_str());
+            let written = saved::write(&path, pin.as_ref(), Source::Runtime.as_str());
             written.map_err(|error| format!("{}: {error}", path.display()))
         });
         let outcome = written.await.unwrap_or_else(|error| Err(error.to_string()));

@@ -2,7 +2,7 @@
 //! supervisor reads and writes too. spec: proxy §7
 
 use crate::mining::model::ModelId;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,53 +18,30 @@ pub enum Saved {
     Pin(ModelId),
 }
 
-/// What is mined: one model, or every registered one.
-pub type Choice = Option<ModelId>;
-
-impl Saved {
-    /// The choice it stands for.
-    #[must_use]
-    pub fn choice(self) -> Option<Choice> {
-        match self {
-            Self::Nothing => None,
-            Self::AutoSelect => Some(None),
-            Self::Pin(model) => Some(Some(model)),
-        }
-    }
-}
-
-/// Reads the file: the choice, and the one before it. What it says beats the environment.
-/// spec: proxy §7
+/// Reads the file. What it says beats the environment. spec: proxy §7
 #[must_use]
-pub fn read(path: &Path) -> (Saved, Saved) {
-    const NOTHING: (Saved, Saved) = (Saved::Nothing, Saved::Nothing);
+pub fn read(path: &Path) -> Saved {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return NOTHING,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Saved::Nothing,
         Err(error) => {
             tracing::warn!(%error, path = %path.display(), "the saved model cannot be read");
-            return NOTHING;
+            return Saved::Nothing;
         }
     };
     let Ok(Value::Object(fields)) = serde_json::from_str(&text) else {
         tracing::warn!(path = %path.display(), "the saved model is no JSON object; ignored");
-        return NOTHING;
+        return Saved::Nothing;
     };
-    let chosen = choice(&fields);
-    if chosen == Saved::Nothing {
-        tracing::warn!(path = %path.display(), "the saved model is half a pin; ignored");
-    }
-    let previous = fields.get("previous").and_then(Value::as_object);
-    (chosen, previous.map_or(Saved::Nothing, choice))
-}
-
-fn choice(fields: &Map<String, Value>) -> Saved {
     let part = |key| super::text_of(fields.get(key));
     let (name, commit) = (part("model_name"), part("model_commit"));
     match (name.is_empty(), commit.is_empty(), ModelId::new(&name, &commit)) {
         (true, true, _) => Saved::AutoSelect,
         (_, _, Some(id)) => Saved::Pin(id),
-        _ => Saved::Nothing,
+        _ => {
+            tracing::warn!(path = %path.display(), "the saved model is half a pin; ignored");
+            Saved::Nothing
+        }
     }
 }
 
@@ -72,26 +49,15 @@ fn choice(fields: &Map<String, Value>) -> Saved {
 ///
 /// # Errors
 /// What the system says.
-pub fn write(
-    path: &Path,
-    pin: Option<&ModelId>,
-    previous: Option<&Choice>,
-    source: &str,
-) -> std::io::Result<()> {
-    let parts = |model: Option<&ModelId>| {
-        json!({
-            "model_name": model.map_or("", ModelId::name),
-            "model_commit": model.map_or("", ModelId::commit),
-        })
-    };
+pub fn write(path: &Path, pin: Option<&ModelId>, source: &str) -> std::io::Result<()> {
     let updated_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut fields = parts(pin);
-    fields["source"] = source.into();
-    fields["updated_at"] = updated_at.into();
-    if let Some(previous) = previous {
-        fields["previous"] = parts(previous.as_ref());
-    }
-    let text = fields.to_string();
+    let text = json!({
+        "model_name": pin.map_or("", ModelId::name),
+        "model_commit": pin.map_or("", ModelId::commit),
+        "source": source,
+        "updated_at": updated_at,
+    })
+    .to_string();
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let mut file = std::fs::File::create(&beside)?;
@@ -108,18 +74,16 @@ mod tests {
     fn what_was_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
-        assert_eq!(read(&path), (Saved::Nothing, Saved::Nothing), "no file");
+        assert_eq!(read(&path), Saved::Nothing, "no file");
         let id: ModelId = "org/m@c".parse().unwrap();
-        write(&path, Some(&id), None, "runtime").unwrap();
-        assert_eq!(read(&path), (Saved::Pin(id.clone()), Saved::Nothing));
+        write(&path, Some(&id), "runtime").unwrap();
+        assert_eq!(read(&path), Saved::Pin(id));
         let fields: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!((&fields["source"], fields["updated_at"].is_u64()), (&json!("runtime"), true));
-        write(&path, None, Some(&Some(id.clone())), "runtime").unwrap();
-        assert_eq!(read(&path), (Saved::AutoSelect, Saved::Pin(id.clone())));
-        write(&path, Some(&id), Some(&None), "runtime").unwrap();
-        assert_eq!(read(&path), (Saved::Pin(id), Saved::AutoSelect));
+        write(&path, None, "runtime").unwrap();
+        assert_eq!(read(&path), Saved::AutoSelect);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
-        assert!(write(&dir.path().join("no/such/folder"), None, None, "runtime").is_err());
+        assert!(write(&dir.path().join("no/such/folder"), None, "runtime").is_err());
     }
 
     #[test]
@@ -137,7 +101,7 @@ mod tests {
             (r#"{"model_name":" a ","model_commit":"c","source":"env"}"#, pin("a@c")),
         ] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(read(&path).0, expected, "{text}");
+            assert_eq!(read(&path), expected, "{text}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What ran before, on disk: the image of this deployment and the one before it, and how the trial of
-//! an engine has ended. A small JSON file; without it, and when it cannot be written, everything works
+//! What ran before, on disk: the image of this deployment and the one before it, the model that was mined
+//! before, and how the trial of an engine has ended. A small JSON file; without it, and when it cannot be written, everything works
 //! but is forgotten with the process. spec: proxy §25
 
+use crate::mining::model::ModelId;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -16,6 +17,13 @@ struct CanaryEnd {
     at: u64,
 }
 
+/// A model that was mined, as `name@commit`; empty when every registered one was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PreviousModel {
+    model: String,
+    until: u64,
+}
+
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,6 +35,8 @@ struct Contents {
     /// The one before.
     previous_image: String,
     canary: Option<CanaryEnd>,
+    /// What was mined before.
+    previous_model: Option<PreviousModel>,
 }
 
 /// The file and what stands in it.
@@ -75,6 +85,24 @@ impl Records {
             at: now(),
         });
         self.lock().canary = end;
+        self.save();
+    }
+
+    /// What was mined before (every registered model without one), and until when.
+    #[must_use]
+    pub fn previous_model(&self) -> Option<(Option<ModelId>, u64)> {
+        let contents = self.lock();
+        let PreviousModel { model, until } = contents.previous_model.as_ref()?;
+        match model.is_empty() {
+            true => Some((None, *until)),
+            false => Some((Some(model.parse().ok()?), *until)),
+        }
+    }
+
+    /// Notes what was mined until now.
+    pub fn set_previous_model(&self, model: Option<ModelId>) {
+        let model = model.map_or_else(String::new, |model| model.to_string());
+        self.lock().previous_model = Some(PreviousModel { model, until: now() });
         self.save();
     }
 
@@ -149,6 +177,11 @@ mod tests {
         assert_eq!(same.canary_end("http://other"), None);
         same.set_canary_end("http://new", None);
         assert_eq!(open("").canary_end("http://new"), None);
+        assert_eq!(same.previous_model(), None);
+        for model in [None, Some("org/m@c".parse().unwrap())] {
+            same.set_previous_model(model.clone());
+            assert_eq!(open("").previous_model().map(|(model, _)| model), Some(model));
+        }
     }
 
     #[test]

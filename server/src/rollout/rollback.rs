@@ -83,10 +83,10 @@ impl Rollout {
     pub fn view(&self) -> Value {
         let (image, previous, since) = self.records.images();
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
-        let before = self.active_model.previous().map(|(model, changed_at)| {
+        let before = self.active_model.previous().map(|(model, until)| {
             json!({
                 "model": model.map(|model| model.to_string()),
-                "until": Some(changed_at).filter(|at| *at > 0),
+                "until": until,
             })
         });
         json!({

@@ -77,7 +77,7 @@ async fn a_client_that_leaves_takes_the_engine_request_with_it() {
         drop(client);
         wait_for(name, || worker.engine.aborted() == 1).await;
         assert!(left.elapsed() < ABORT, "{name}: {:?}", left.elapsed());
-        let gone = "mining=\"off\",outcome=\"client_gone\"} 1";
+        let gone = "mining=\"off\",outcome=\"client_gone\",engine=";
         assert!(worker.metrics().await.contains(gone), "{name}");
     }
 }
@@ -91,7 +91,7 @@ async fn an_engine_that_breaks_off_is_visible() {
     assert!(answer.contains("\n\ndata: {\"error\":{"), "an error event: {answer}");
     assert!(!answer.contains("[DONE]"), "{answer}");
     assert!(!answer.ends_with("0\r\n\r\n"), "no clean end: {answer}");
-    assert!(worker.metrics().await.contains("outcome=\"engine_broke\"} 1"));
+    assert!(worker.metrics().await.contains("outcome=\"engine_broke\",engine="));
 }
 
 #[tokio::test]
