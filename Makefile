@@ -33,6 +33,9 @@ run: server ## A real prompt through a real model: reply, share, verified proof
 	  exec "$(BIN)/tensorpow" quickstart --llama-server "$$engine" --model "$$model" \
 	  $(MODE_FLAG) $(ARGS)
 
+# Optimised as a whole: a request crosses some thirty crates. The libraries are built as Cargo.toml says.
+server: export CARGO_PROFILE_RELEASE_LTO = fat
+server: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 1
 server: ## Build the proxy and its command line
 	$(CARGO) build --release -p tensorpow-server
 

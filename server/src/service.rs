@@ -14,6 +14,7 @@ use crate::http::door::Door;
 use crate::http::engine::EngineUrl;
 use crate::http::engines::Engines;
 use crate::http::limits::Limiter;
+use crate::http::listen::ConnectionLimits;
 use crate::http::mcp::Mcp;
 use crate::http::router::Face;
 use crate::http::serving::Serving;
@@ -84,6 +85,9 @@ pub enum StartError {
     /// The operator's prompts cannot be used.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
+    /// There are no threads to serve on.
+    #[error("there are no threads to serve connections on: {0}")]
+    Threads(std::io::Error),
     /// The system does not say which address was bound.
     #[error("the listening socket has no address: {0}")]
     Address(std::io::Error),
@@ -131,7 +135,8 @@ impl Service {
         let listener = listen::bind(config.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
         let door = Door::default();
-        let serving = Serving::start(listener, door.clone(), tls, config.connections);
+        let serving = Serving::start(listener, door.clone(), tls, config.connections)
+            .map_err(StartError::Threads)?;
         let (collector, messages) = Collector::bind(config.collector)?;
         let spool = open_spool(config.spool).await?;
         let store = Arc::new(ProofStore::new(config.cache, spool.clone()));
@@ -252,7 +257,9 @@ impl Service {
                 let listener = listen::bind(address).await?;
                 let mcp = Mcp::new(face.clone(), &config.access);
                 tracing::info!("MCP server on http://{address}/mcp");
-                Some(Serving::start(listener, mcp, None, config.connections))
+                let few = ConnectionLimits { lanes: 0, ..config.connections };
+                let serving = Serving::start(listener, mcp, None, few);
+                Some(serving.map_err(StartError::Threads)?)
             }
         };
         let (stop_broker, stopping) = watch::channel(false);
@@ -321,6 +328,9 @@ impl Service {
         }
         let exit = self.exit.clone();
         self.tasks.spawn(self.app.drain.clone().watch_file(move || exit.notify_one()));
+        for lane in self.serving.lanes().handles() {
+            lane.spawn(self.app.workload.measure_lag());
+        }
         self.tasks.spawn(supervisor::keep_alive_forever());
         self.tasks.spawn(ui::observe(self.app.clone()));
         self.tasks.spawn(ui::follow_judgements(self.app.clone(), self.judgements()));

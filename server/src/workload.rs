@@ -159,8 +159,7 @@ impl Workload {
         stop: impl Future<Output = ()> + Send + 'static,
         tasks: &mut JoinSet<()>,
     ) -> tokio::task::JoinHandle<()> {
-        let lag = self.lag.clone().measure_forever(self.metrics.busy().clone());
-        tasks.spawn(lag);
+        tasks.spawn(self.measure_lag());
         let this = self.clone();
         tasks.spawn(async move { this.look_forever().await });
         let this = self.clone();
@@ -250,6 +249,11 @@ impl Workload {
             proofs: self.metrics.proofs_received(),
             lag: self.lag.take(),
         }
+    }
+
+    /// Says how late the timers of the runtime are that polls it.
+    pub fn measure_lag(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.lag.clone().measure_forever(self.metrics.busy().clone())
     }
 
     /// Asks the engine how busy it is.

@@ -32,6 +32,7 @@ use crate::heartbeat::HeartbeatSettings;
 use crate::http::RequestLimits;
 use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
 use crate::http::cors::CorsOrigins;
+use crate::http::lanes;
 use crate::http::limits::ClientLimits;
 use crate::http::listen::{ConnectionLimits, TlsFiles};
 use crate::mining::model::ModelId;
@@ -256,6 +257,7 @@ impl Config {
                 head_time: http.head_timeout,
                 head_bytes: http.max_head,
                 drain: http.drain,
+                lanes: http.threads.unwrap_or_else(lanes::usual),
             },
             workload: workload::settings(&settings, is_broker(&settings), &mut problems),
             rollout: rollout::rollout(&settings, data_dir.as_deref()),

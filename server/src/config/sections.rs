@@ -48,6 +48,8 @@ sections! {
         body_timeout: Duration = "60" [TENSORPOW_BODY_TIMEOUT];
         /// Connections at a time; further ones wait in the kernel's queue
         max_connections: usize = "8192" [TENSORPOW_MAX_CONNECTIONS];
+        /// Threads that serve connections, each on its own; by default one for each processor, 0 for none of their own
+        threads: Option<usize> = "" [TENSORPOW_HTTP_THREADS];
         /// Time the last requests get on shutdown
         drain: Duration = "20" [TENSORPOW_DRAIN];
     }

@@ -100,9 +100,10 @@ async fn relay(
     mut answered: Answered,
 ) -> Result<Response<Body>, ApiError> {
     let (head, body) = answer.into_parts();
-    let mut headers = for_client(&head.headers);
+    let is_stream = head.status.is_success() && is_event_stream(&head.headers);
+    let mut headers = for_client(head.headers);
     let timeouts = app.engines.get(engine).timeouts();
-    let body = if head.status.is_success() && is_event_stream(&head.headers) {
+    let body = if is_stream {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         Body::new(Relay::new(body, *timeouts, app.engines.clone(), engine, answered))
     } else {

@@ -73,7 +73,7 @@ pub async fn generate(
     }
     let shows_our_key = caller.key.is_some();
     let key = app.engines.get(engine).key();
-    let headers = for_engine(&head.headers, id, key, shows_our_key);
+    let headers = for_engine(head.headers, id, key, shows_our_key);
     let answered = Answered {
         counted,
         place: Some(place),

@@ -25,9 +25,18 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-fn is_hop_by_hop(name: &HeaderName, named_by_connection: &[&str]) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-        || named_by_connection.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_str()))
+/// Takes out what belongs to one connection, and what `ours` says. What stays is not touched.
+fn leave_behind(headers: &mut HeaderMap, ours: impl Fn(&HeaderName) -> bool) {
+    let listed = named_by_connection(headers);
+    let gone = |name: &&HeaderName| {
+        ours(name)
+            || HOP_BY_HOP.contains(&name.as_str())
+            || listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_str()))
+    };
+    let gone: Vec<HeaderName> = headers.keys().filter(gone).cloned().collect();
+    for name in &gone {
+        headers.remove(name);
+    }
 }
 
 /// The header names a `Connection` header lists.
@@ -50,26 +59,22 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<&str> {
 /// the client's with our span.
 #[must_use]
 pub fn for_engine(
-    client: &HeaderMap,
+    client: HeaderMap,
     id: &RequestId,
     engine_key: Option<&HeaderValue>,
     showed_our_key: bool,
 ) -> HeaderMap {
-    let listed = named_by_connection(client);
-    let mut headers = HeaderMap::with_capacity(client.len() + 2);
-    for (name, value) in client {
-        let ours = *name == header::HOST
+    let mut headers = client;
+    leave_behind(&mut headers, |name| {
+        *name == header::HOST
             || *name == header::CONTENT_LENGTH
             || *name == header::EXPECT
             || *name == header::ACCEPT_ENCODING
             || *name == X_REQUEST_ID
             || *name == X_TENSORPOW_MINE
             || *name == TRACEPARENT
-            || (*name == header::AUTHORIZATION && showed_our_key);
-        if !ours && !is_hop_by_hop(name, &listed) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
+            || (*name == header::AUTHORIZATION && showed_our_key)
+    });
     if let (true, Some(key)) = (showed_our_key, engine_key) {
         headers.insert(header::AUTHORIZATION, key.clone());
     }
@@ -83,17 +88,13 @@ pub fn for_engine(
 /// The engine's headers as the client gets them: without hop-by-hop headers, framing (it is
 /// recomputed) and CORS (which the proxy decides, not an engine behind it).
 #[must_use]
-pub fn for_client(engine: &HeaderMap) -> HeaderMap {
-    let listed = named_by_connection(engine);
-    let mut headers = HeaderMap::with_capacity(engine.len() + 3);
-    for (name, value) in engine {
-        let ours = *name == header::CONTENT_LENGTH
+pub fn for_client(engine: HeaderMap) -> HeaderMap {
+    let mut headers = engine;
+    leave_behind(&mut headers, |name| {
+        *name == header::CONTENT_LENGTH
             || *name == X_REQUEST_ID
-            || name.as_str().starts_with("access-control-");
-        if !ours && !is_hop_by_hop(name, &listed) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
+            || name.as_str().starts_with("access-control-")
+    });
     headers
 }
 
@@ -136,7 +137,7 @@ mod tests {
             ("cookie", "b"),
         ]);
         let id = RequestId::fresh(&client).unwrap();
-        let sent = for_engine(&client, &id, None, false);
+        let sent = for_engine(client, &id, None, false);
         assert_eq!(sent.len(), 3);
         assert_eq!(sent.get_all("cookie").iter().count(), 2);
         assert_eq!(sent[X_REQUEST_ID], id.header());
@@ -147,9 +148,12 @@ mod tests {
         let client = map(&[("authorization", "Bearer ours")]);
         let id = RequestId::fresh(&client).unwrap();
         let key = HeaderValue::from_static("Bearer engine");
-        assert!(!for_engine(&client, &id, None, true).contains_key("authorization"));
-        assert_eq!(for_engine(&client, &id, Some(&key), true)["authorization"], "Bearer engine");
-        assert_eq!(for_engine(&client, &id, Some(&key), false)["authorization"], "Bearer ours");
+        assert!(!for_engine(client.clone(), &id, None, true).contains_key("authorization"));
+        assert_eq!(
+            for_engine(client.clone(), &id, Some(&key), true)["authorization"],
+            "Bearer engine"
+        );
+        assert_eq!(for_engine(client, &id, Some(&key), false)["authorization"], "Bearer ours");
     }
 
     #[test]
@@ -161,7 +165,7 @@ mod tests {
             ("content-type", "text/event-stream; charset=utf-8"),
             ("server", "x"),
         ]);
-        let answer = for_client(&engine);
+        let answer = for_client(engine);
         assert_eq!(answer.len(), 2);
         assert!(is_event_stream(&answer));
     }

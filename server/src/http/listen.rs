@@ -1,6 +1,7 @@
 //! The listening socket: accepts connections within limits, and on shutdown stops accepting and
 //! lets the requests in flight finish until a deadline. spec: proxy §3
 
+use super::lanes::{self, Lanes};
 pub use super::tls::TlsFiles;
 use axum::body::Body;
 use axum::extract::Request;
@@ -29,6 +30,8 @@ pub struct ConnectionLimits {
     pub head_bytes: usize,
     /// Time the last requests get on shutdown.
     pub drain: Duration,
+    /// Threads that serve connections; 0 leaves them to the threads that do everything else.
+    pub lanes: usize,
 }
 
 impl Default for ConnectionLimits {
@@ -38,6 +41,7 @@ impl Default for ConnectionLimits {
             head_time: Duration::from_secs(30),
             head_bytes: 64 * 1024,
             drain: Duration::from_secs(20),
+            lanes: lanes::usual(),
         }
     }
 }
@@ -67,12 +71,13 @@ pub trait Answers: Clone + Send + Sync + 'static {
     -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Serves until `stop` completes, then drains.
+/// Serves on `lanes` until `stop` completes, then drains.
 pub async fn serve(
     listener: TcpListener,
     face: impl Answers,
     tls: Option<TlsAcceptor>,
     limits: ConnectionLimits,
+    lanes: &Lanes,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -85,7 +90,7 @@ pub async fn serve(
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         let (face, watcher, tls) = (face.clone(), graceful.watcher(), tls.clone());
-        tokio::spawn(async move {
+        let serve = move |stream| async move {
             match tls {
                 None => converse(stream, peer, face, limits, watcher).await,
                 Some(tls) => {
@@ -98,7 +103,10 @@ pub async fn serve(
                 }
             }
             drop(permit);
-        });
+        };
+        if let Err(error) = lanes.spawn(stream, serve) {
+            tracing::warn!(%error, %peer, "a connection cannot be served");
+        }
     }
     drop(listener);
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {

@@ -20,6 +20,7 @@ pub mod generate;
 pub mod headers;
 pub mod inflate;
 pub mod inject;
+pub mod lanes;
 pub mod limits;
 pub mod listen;
 pub mod mcp;

@@ -46,7 +46,7 @@ pub async fn embeddings(
     };
     let engine = app.engines.for_model(model.as_deref());
     let path = PathAndQuery::from_static("/v1/embeddings");
-    let headers = engine_headers(app, engine, &head.headers, &asked.id, &asked.caller);
+    let headers = engine_headers(app, engine, head.headers, &asked.id, &asked.caller);
     pass(app, engine, "/v1/embeddings", Method::POST, &path, headers, body).await
 }
 
@@ -60,7 +60,7 @@ pub async fn props(parts: Parts, request: Request) -> Result<Response<Body>, Api
     let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
     let engine = app.engines.for_model(model);
     let path = path_and_query("/props", request.uri().query())?;
-    let headers = engine_headers(&app, engine, request.headers(), &id, &caller);
+    let headers = engine_headers(&app, engine, request.headers().clone(), &id, &caller);
     pass(&app, engine, "/props", Method::GET, &path, headers, Bytes::new()).await
 }
 
@@ -111,7 +111,7 @@ impl Stored<'_> {
     ) -> Result<Response<Body>, ApiError> {
         let Self { app, method, path, body, .. } = self;
         let ask = |engine| {
-            let headers = engine_headers(app, engine, headers, id, caller);
+            let headers = engine_headers(app, engine, headers.clone(), id, caller);
             pass(app, engine, route, method.clone(), path, headers, body.clone())
         };
         if let Some(engine) = app.engines.of_response(self.id) {
@@ -137,7 +137,7 @@ impl Stored<'_> {
 fn engine_headers(
     app: &App,
     engine: EngineIndex,
-    client: &HeaderMap,
+    client: HeaderMap,
     id: &RequestId,
     caller: &Caller,
 ) -> HeaderMap {
@@ -247,7 +247,7 @@ async fn ask_models(
     let limit = engine.timeouts().connect.saturating_mul(2).max(Duration::from_secs(1));
     let answer = engine.get("/v1/models", Some(id.header()), limit).await?;
     let (head, body) = answer.into_parts();
-    let mut headers = for_client(&head.headers);
+    let mut headers = for_client(head.headers);
     let body = buffer(body, limit).await?;
     let body = super::inflate::plain(&mut headers, body)?;
     Ok((head.status, headers, body))

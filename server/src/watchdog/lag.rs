@@ -1,5 +1,5 @@
-//! How late the event loop is: a timer that should ring every so often says by how much it was
-//! late. Whatever blocks a thread of the runtime shows here first.
+//! How late the event loops are: a timer on each that should ring every so often says by how much it
+//! was late. Whatever blocks a thread shows here first.
 
 use crate::metrics::busy::BusyMetrics;
 use std::sync::Arc;

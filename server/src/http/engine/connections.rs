@@ -4,6 +4,7 @@
 
 use super::connect::TimedConnector;
 use super::error::chain;
+use crate::http::lanes;
 use axum::http::{HeaderValue, Request, Response, Uri, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -44,7 +45,9 @@ impl Connections {
     /// nobody uses them.
     #[must_use]
     pub fn new(connector: TimedConnector, address: Uri, host: HeaderValue, idle: usize) -> Self {
-        let idle = Arc::new(Idle { most: idle, kept: Mutex::default() });
+        let threads = 1 + lanes::usual();
+        let kept = (0..threads).map(|_| Mutex::default()).collect();
+        let idle = Arc::new(Idle { most: idle.div_ceil(threads), kept });
         Self { connector, address, host, idle }
     }
 
@@ -84,7 +87,7 @@ impl Connections {
     async fn connect(&self) -> Result<Line, String> {
         let stream = self.connector.connect(&self.address).await?;
         let (sender, connection) = http1::handshake(stream).await.map_err(|error| chain(&error))?;
-        Ok(Line { sender, connection: Some(Box::pin(connection)) })
+        Ok(Line { sender, connection: Some(Box::pin(connection)), lane: lanes::current() })
     }
 
     async fn send_on(
@@ -114,6 +117,8 @@ struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
     /// None once it is closed.
     connection: Option<Pin<Box<Connection>>>,
+    /// Where its socket is watched.
+    lane: usize,
 }
 
 impl Line {
@@ -133,16 +138,24 @@ impl Line {
     }
 }
 
-/// Connections that nobody uses, the newest last.
+type Kept = Vec<(Instant, Line)>;
+
+/// Connections that nobody uses, the newest last, for each lane its own: a socket is watched by the
+/// thread that has opened it, and another one would have to be woken by it for every piece.
 #[derive(Debug)]
 struct Idle {
+    /// Of each lane.
     most: usize,
-    kept: Mutex<Vec<(Instant, Line)>>,
+    kept: Box<[Mutex<Kept>]>,
 }
 
 impl Idle {
+    fn of(&self, lane: usize) -> MutexGuard<'_, Kept> {
+        self.kept[lane % self.kept.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn keep(&self, line: Line) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.of(line.lane);
         if kept.len() < self.most {
             kept.push((Instant::now(), line));
         }
@@ -151,7 +164,7 @@ impl Idle {
     /// One that is still open.
     fn take(&self) -> Option<Line> {
         loop {
-            let last = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let last = self.of(lanes::current()).pop();
             let (since, mut line) = last?;
             if since.elapsed() < KEPT_FOR && line.is_free() {
                 return Some(line);
@@ -160,8 +173,9 @@ impl Idle {
     }
 
     fn close_old(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(since, _)| since.elapsed() < KEPT_FOR);
+        for lane in 0..self.kept.len() {
+            self.of(lane).retain(|(since, _)| since.elapsed() < KEPT_FOR);
+        }
     }
 }
 
