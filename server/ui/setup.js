@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { Facts, card, h, pick, say } from "./dom.js";
 
 const SWITCH = "../v1/mining/active-model";
+const BACK = "../v1/rollout/rollback";
 
 export class Setup {
   constructor(section) {
@@ -39,9 +40,10 @@ class ModelSwitch {
     this.outcome = h("p", { class: "outcome", role: "status" });
     this.button = h("button", { type: "submit", class: "main" }, "Switch");
     this.auto = h("button", { type: "button", on: { click: () => this.send("", "") } }, "Let the registry choose");
+    this.back = h("button", { type: "button", hidden: true, on: { click: () => this.takeBack() } }, "Back");
     this.form = h("form", { hidden: true, on: { submit: (event) => this.submit(event) } }, this.name.node, this.known,
       h("label", { class: "check", for: "switch-now" }, this.force, "now, not at the next block: windows under way are lost"),
-      h("div", { class: "actions" }, this.button, this.auto));
+      h("div", { class: "actions" }, this.button, this.auto, this.back));
     this.note = h("p", { class: "note" });
     this.node = card("Active model", this.facts.node, this.form, this.note, this.outcome);
   }
@@ -55,6 +57,7 @@ class ModelSwitch {
 
   update(status) {
     const active = status.active_model ?? pick(status, "proxy.active_model");
+    this.offerBack(pick(status, "proxy.rollout.previous_model"));
     const can = typeof active?.source === "string";
     this.form.hidden = !can;
     say(this.note, can ? "" : "This worker keeps its model while it runs. Set it in the configuration and start it again.");
@@ -67,6 +70,24 @@ class ModelSwitch {
     if (text !== this.listed) {
       this.listed = text;
       this.known.replaceChildren(...[...new Set(names)].map((value) => h("option", { value })));
+    }
+  }
+
+  /** What was mined before is one press away. */
+  offerBack(previous) {
+    this.back.hidden = !previous;
+    if (previous) say(this.back, `Back to ${previous}, now`);
+  }
+
+  async takeBack() {
+    this.back.disabled = true;
+    try {
+      const { to, switch: running } = await post(BACK, { of: "model" });
+      this.told("good", running ? "The switch is under way." : `Back to ${to}.`);
+    } catch (error) {
+      this.told("bad", error.message);
+    } finally {
+      this.back.disabled = false;
     }
   }
 

@@ -4,7 +4,7 @@
 //! in their own process, everything else as the program `mock-engine`.
 
 mod answers;
-mod chunks;
+pub mod chunks;
 mod records;
 
 pub use chunks::Chunks;
@@ -32,13 +32,15 @@ pub struct Settings {
     pub chunks: usize,
     /// Pause before each chunk.
     pub pace: Duration,
+    /// Before each chunk comes a comment with the time at which it left, by [`chunks::now`].
+    pub stamps: bool,
     /// Requests kept for `/debug/requests`; 0 keeps none.
     pub keep: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { chunks: 64, pace: Duration::ZERO, keep: 1000 }
+        Self { chunks: 64, pace: Duration::ZERO, stamps: false, keep: 1000 }
     }
 }
 
@@ -154,7 +156,8 @@ fn generate(
     }
     let usage = wants(b"\"include_usage\":true") || wants(b"\"include_usage\": true");
     let marker = records::marker(body);
-    let chunks = Chunks::new(answers::events(path, id, settings.chunks, usage), settings.pace);
+    let events = answers::events(path, id, settings.chunks, usage);
+    let chunks = Chunks::new(events, settings.pace, settings.stamps);
     let mut response = Response::new(Either::Right(chunks.watched(records.begin(marker))));
     let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -19,6 +19,9 @@ struct Args {
     /// Milliseconds before each chunk
     #[arg(long, default_value_t = 0)]
     pace_ms: u64,
+    /// Before each chunk comes a comment with the time at which it left
+    #[arg(long)]
+    stamps: bool,
     /// Requests kept for /debug/requests
     #[arg(long, default_value_t = 1000)]
     keep: usize,
@@ -30,6 +33,7 @@ async fn main() -> std::io::Result<()> {
     let settings = Settings {
         chunks: args.chunks,
         pace: Duration::from_millis(args.pace_ms),
+        stamps: args.stamps,
         keep: args.keep,
     };
     let engine = MockEngine::start(TcpListener::bind(args.listen).await?, settings)?;

@@ -1,7 +1,9 @@
 //! A client that costs little: prepared bytes out, answers read to their end and no further.
 
+use mock_engine::chunks::{STAMP, now};
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -91,6 +93,41 @@ impl Connection {
         Ok(status)
     }
 
+    /// Reads a stream of stamped chunks to its end and tells its status; `on_chunk` is called with the
+    /// time since each has left.
+    ///
+    /// # Errors
+    /// What the system says; a stream that breaks off is an error too.
+    pub async fn receive_stamped(&mut self, mut on_chunk: impl FnMut(Duration)) -> Result<u16> {
+        /// Longer than a stamp: what is kept of the bytes that were looked through.
+        const TAIL: usize = 48;
+        self.filled = 0;
+        let (status, body) = loop {
+            self.fill().await?;
+            if let Some((status, _, body)) = self.head() {
+                break (status, body);
+            }
+        };
+        self.buffer.copy_within(body..self.filled, 0);
+        self.filled -= body;
+        loop {
+            let arrived = now();
+            let bytes = &self.buffer[..self.filled];
+            let mut seen = 0;
+            while let Some((left, end)) = stamp(&bytes[seen..]) {
+                on_chunk(Duration::from_nanos(arrived.saturating_sub(left)));
+                seen += end;
+            }
+            if bytes.ends_with(b"0\r\n\r\n") {
+                return Ok(status);
+            }
+            let keep = seen.max(self.filled.saturating_sub(TAIL));
+            self.buffer.copy_within(keep..self.filled, 0);
+            self.filled -= keep;
+            self.fill().await?;
+        }
+    }
+
     /// Reads one piece of whatever comes; its size.
     ///
     /// # Errors
@@ -124,4 +161,12 @@ impl Connection {
         });
         Some((status, length.map_or(End::Chunked, End::Length), end + 4))
     }
+}
+
+/// The first whole stamp: its time, and where it ends.
+fn stamp(bytes: &[u8]) -> Option<(u64, usize)> {
+    let begin = bytes.windows(STAMP.len()).position(|window| window == STAMP)? + STAMP.len();
+    let length = bytes[begin..].iter().position(|byte| *byte == b'\n')?;
+    let time = std::str::from_utf8(&bytes[begin..begin + length]).ok()?.parse().ok()?;
+    Some((time, begin + length))
 }

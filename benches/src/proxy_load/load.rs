@@ -104,6 +104,53 @@ pub async fn saturate(
     Ok(Answers { times: Times::new(all), failed: failed.load(Ordering::Relaxed) })
 }
 
+/// Every connection takes one stream of stamped chunks after the other; the times are those of chunks
+/// from engine to client.
+pub async fn stream(target: SocketAddr, connections: usize, time: Duration) -> Outcome<Answers> {
+    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let asked: Arc<[u8]> = chat(true, None).into();
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let (stop, failed, asked) = (stop.clone(), failed.clone(), asked.clone());
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            let mut kept = None;
+            while !stop.load(Ordering::Relaxed) {
+                match take(&mut kept, target, &asked, &mut times).await {
+                    Ok(200) => {}
+                    _ => {
+                        kept = None;
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            }
+            times
+        });
+    }
+    tokio::time::sleep(time).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Vec::new();
+    while let Some(times) = tasks.join_next().await {
+        all.extend(times?);
+    }
+    Ok(Answers { times: Times::new(all), failed: failed.load(Ordering::Relaxed) })
+}
+
+async fn take(
+    kept: &mut Option<Connection>,
+    target: SocketAddr,
+    asked: &[u8],
+    times: &mut Vec<Duration>,
+) -> std::io::Result<u16> {
+    let connection = match kept {
+        Some(connection) => connection,
+        none => none.insert(Connection::open(target).await?),
+    };
+    connection.send(asked).await?;
+    connection.receive_stamped(|time| times.push(time)).await
+}
+
 async fn exchange(
     kept: &mut Option<Connection>,
     target: SocketAddr,

@@ -1,7 +1,7 @@
 //! The measurements, each for the engine alone, for nginx and for the proxy, in turn.
 
 use super::client::Connection;
-use super::load::{Answers, Times, at_rate, chat, passed_through, saturate};
+use super::load::{Answers, Times, at_rate, chat, passed_through, saturate, stream};
 use super::servers::Server;
 use super::stage::{Stage, Target};
 use super::{Args, Outcome};
@@ -128,20 +128,19 @@ pub async fn rates(args: &Args, figures: &mut Figures) -> Outcome<()> {
     Ok(())
 }
 
-/// 256 streams with a chunk every 5 ms.
+/// 256 streams with a chunk every 5 ms: how long a chunk takes from engine to client.
 pub async fn paced(args: &Args, figures: &mut Figures) -> Outcome<()> {
-    let settings = Settings { pace: Duration::from_millis(5), ..Settings::default() };
+    let settings = Settings { pace: Duration::from_millis(5), stamps: true, ..Settings::default() };
     let stage = Stage::set(args, settings).await?;
-    let asked = chat(true, None);
     for _ in 0..args.rounds {
         for target in stage.targets() {
             let clock = Clock::start(&target);
-            let answers = saturate(target.address, 256, args.time(), &asked).await?;
+            let answers = stream(target.address, 256, args.time()).await?;
             figures.note("paced p50", target.name, answers.times.at(0.5));
             figures.note("paced p99", target.name, answers.times.at(0.99));
             figures.note("paced failed", target.name, answers.failed as f64);
             if let Some(each) = clock.each(&answers) {
-                figures.note("paced CPU", target.name, each / 1000.0);
+                figures.note("paced CPU", target.name, each);
             }
         }
     }

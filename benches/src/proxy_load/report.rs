@@ -90,14 +90,14 @@ fn rate(_: &Args, figures: &Figures) -> String {
 fn streams(args: &Args, figures: &Figures) -> String {
     let open = grouped(args.streams as f64);
     table(&[
-        row("256 paced: p50 / p99 of a stream, ms", |of| {
-            pair(figures, "paced p50", "paced p99", of, 1)
+        row("256 paced: a chunk from engine to client, p50 / p99, ms", |of| {
+            pair(figures, "paced p50", "paced p99", of, 3)
         }),
         row("256 paced: added to p50, ms", |of| match of {
             "direct" => String::new(),
-            of => number(added(figures, "paced p50", of), 2),
+            of => number(added(figures, "paced p50", of), 3),
         }),
-        row("256 paced: its CPU a stream, ms", |of| number(figures.get("paced CPU", of), 2)),
+        row("256 paced: its CPU a chunk, µs", |of| number(figures.get("paced CPU", of), 1)),
         row(format!("{open} held: really streaming"), |of| number(figures.get("held", of), 0)),
         row(format!("{open} held: resident memory a stream, kB"), |of| {
             number(figures.get("held kB", of), 1)

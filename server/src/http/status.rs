@@ -155,12 +155,20 @@ fn vdf(app: &App, prover: Option<Value>) -> Value {
 }
 
 fn proxy(app: &App) -> Value {
+    let on_trial = app.engines.on_trial().map(|(engine, _)| engine);
     let engines: Vec<Value> = app
         .engines
         .iter()
-        .map(|(_, engine)| json!({ "url": engine.url().to_string(), "health": engine.health().as_str() }))
+        .map(|(index, engine)| {
+            let mut view =
+                json!({ "url": engine.url().to_string(), "health": engine.health().as_str() });
+            if Some(index) == on_trial {
+                view["role"] = "on trial".into();
+            }
+            view
+        })
         .collect();
-    json!({
+    let mut view = json!({
         "in_flight": app.limiter.in_flight(),
         "target_url": app.engines.default().url().to_string(),
         "engine": app.engines.default().health().as_str(),
@@ -170,7 +178,14 @@ fn proxy(app: &App) -> Value {
         "proof_version": app.context.settings().proof_version,
         "active_model": app.active_model.view(),
         "model_sync": app.registrar.report(),
-    })
+    });
+    if let Some(trial) = &app.trial {
+        view["canary"] = trial.view();
+    }
+    if let Some(before) = app.rollout.before() {
+        view["rollout"] = before;
+    }
+    view
 }
 
 fn proofs(app: &App) -> Value {

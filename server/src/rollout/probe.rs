@@ -90,7 +90,8 @@ pub struct EngineProbe {
 impl ModelProbe for EngineProbe {
     fn is_elsewhere(&self, from: Option<&ModelId>, to: &ModelId) -> bool {
         let engine = |model: &ModelId| self.engines.for_model(Some(model.name()));
-        from.is_none_or(|from| engine(from) != engine(to))
+        // Without a pin every registered model was mined at its own engine, this one too.
+        from.is_some_and(|from| engine(from) != engine(to))
     }
 
     async fn probe(&self, model: &ModelId) -> Result<(), ProbeFailed> {

@@ -4,6 +4,7 @@
 use super::record::Records;
 use super::trial::Trial;
 use crate::active_model::{Accepted, ActiveModel, Change, Refused};
+use crate::mining::model::ModelId;
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -102,6 +103,16 @@ impl Rollout {
         })
     }
 
+    /// What ran before, in short; `None` when nothing is known of it.
+    #[must_use]
+    pub fn before(&self) -> Option<Value> {
+        let model = self.active_model.previous().map(|(model, _)| name_of(model.as_ref()));
+        let (_, image, _) = self.records.images();
+        let image = Some(image).filter(|image| !image.is_empty());
+        (model.is_some() || image.is_some())
+            .then(|| json!({ "previous_model": model, "previous_image": image }))
+    }
+
     /// What came last and can be taken back.
     fn newest(&self) -> Option<Of> {
         let trial = self.trial.as_ref().filter(|trial| trial.runs());
@@ -138,7 +149,7 @@ impl Rollout {
     async fn model_back(&self) -> Result<RolledBack, NotRolledBack> {
         let nothing = NotRolledBack::Nothing("no other model was mined before");
         let (model, _) = self.active_model.previous().ok_or(nothing)?;
-        let to = model.as_ref().map_or("every registered model".to_owned(), ToString::to_string);
+        let to = name_of(model.as_ref());
         let accepted = self.active_model.change(Change { model, force: true }).await?;
         Ok(RolledBack { of: Of::Model, to, accepted: Some(accepted) })
     }
@@ -163,4 +174,9 @@ impl Rollout {
             Err(error) => Err(NotRolledBack::Command(format!("{command}: {error}"))),
         }
     }
+}
+
+/// A choice of what is mined, in words.
+fn name_of(model: Option<&ModelId>) -> String {
+    model.map_or_else(|| "every registered model".to_owned(), ToString::to_string)
 }

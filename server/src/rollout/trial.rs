@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -60,7 +60,8 @@ pub struct Trial {
     /// The engines as labels of metrics: their URLs.
     base: &'static str,
     trial: &'static str,
-    /// Hundredths of a percent; 0 ends it, for keys too.
+    running: AtomicBool,
+    /// Hundredths of a percent.
     share: AtomicU32,
     drawn: AtomicU32,
     rollbacks: AtomicU64,
@@ -79,13 +80,12 @@ impl Trial {
         records: Arc<Records>,
     ) -> Self {
         let ended = records.canary_end(trial);
-        let share = match &ended {
-            Some(reason) => {
-                tracing::warn!("no requests go to the engine on trial, {trial}: {reason}");
-                0
-            }
-            None => hundredths(settings.percent),
-        };
+        let share = hundredths(settings.percent);
+        let gets_something = share > 0 || !settings.keys.is_empty();
+        if let Some(reason) = &ended {
+            tracing::warn!("no requests go to the engine on trial, {trial}: {reason}");
+        }
+        let running = AtomicBool::new(ended.is_none() && gets_something);
         let state = State {
             base: Arm::default(),
             trial: Arm::default(),
@@ -96,6 +96,7 @@ impl Trial {
             settings,
             base,
             trial,
+            running,
             share: AtomicU32::new(share),
             drawn: AtomicU32::new(0),
             rollbacks: AtomicU64::new(0),
@@ -108,8 +109,7 @@ impl Trial {
     /// Exactly the configured part does, evenly spread.
     #[must_use]
     pub fn takes(&self, key: Option<&str>) -> bool {
-        let share = self.share.load(Ordering::Relaxed);
-        if share == 0 {
+        if !self.runs() {
             return false;
         }
         if key.is_some_and(|key| self.settings.keys.contains(key)) {
@@ -118,6 +118,7 @@ impl Trial {
         // Multiples of the golden ratio, modulo one, leave no gaps and make no clusters.
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         let place = u64::from(drawn.wrapping_mul(0x9E37_79B9));
+        let share = self.share.load(Ordering::Relaxed);
         (place * u64::from(WHOLE)) >> 32 < u64::from(share)
     }
 
@@ -170,6 +171,7 @@ impl Trial {
             state.since = super::record::now();
         }
         self.share.store(share, Ordering::Relaxed);
+        self.running.store(true, Ordering::Relaxed);
         drop(state);
         tracing::info!("{percent} % of the requests go to the engine on trial, {}", self.trial);
         self.records.set_canary_end(self.trial, None);
@@ -178,7 +180,7 @@ impl Trial {
 
     /// Ends it: all requests go to the engine that serves.
     pub fn end(&self, reason: &str) {
-        self.share.store(0, Ordering::Relaxed);
+        self.running.store(false, Ordering::Relaxed);
         let mut state = self.lock();
         (state.ended, state.since) = (Some(reason.to_owned()), super::record::now());
         drop(state);
@@ -187,7 +189,7 @@ impl Trial {
 
     /// Compares both; ends the trial when its engine does worse.
     pub fn judge(&self) -> Option<Regression> {
-        if self.share.load(Ordering::Relaxed) == 0 {
+        if !self.runs() {
             return None;
         }
         let (base, trial) = self.summaries();
@@ -240,7 +242,7 @@ impl Trial {
     /// True while requests go to the engine on trial.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.share.load(Ordering::Relaxed) != 0
+        self.running.load(Ordering::Relaxed)
     }
 
     /// When it began, or ended, in seconds since 1970.
@@ -249,8 +251,10 @@ impl Trial {
         self.lock().since
     }
 
+    /// The part of the requests that it gets now.
     fn percent(&self) -> f64 {
-        f64::from(self.share.load(Ordering::Relaxed)) / 100.0
+        let share = if self.runs() { self.share.load(Ordering::Relaxed) } else { 0 };
+        f64::from(share) / 100.0
     }
 
     fn summaries(&self) -> (Summary, Summary) {
@@ -354,9 +358,9 @@ mod tests {
 
     #[test]
     fn a_key_goes_there_as_long_as_the_trial_runs() {
-        let trial = trial(0.01, Arc::default());
+        let trial = trial(0.0, Arc::default());
         assert!((0..100).all(|_| trial.takes(Some("beta"))));
-        assert!((0..100).filter(|_| trial.takes(Some("alpha"))).count() <= 1);
+        assert!(!(0..100).any(|_| trial.takes(Some("alpha"))));
         trial.end("enough");
         assert!(!trial.takes(Some("beta")));
     }

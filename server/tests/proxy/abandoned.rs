@@ -15,7 +15,9 @@ async fn a_thousand_abandoned_streams_leave_no_connection_at_the_engine() {
     const AT_A_TIME: usize = 100;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let pace = Duration::from_millis(20);
-    let engine = MockEngine::start(listener, Settings { chunks: 1000, pace, keep: 0 }).unwrap();
+    let engine =
+        MockEngine::start(listener, Settings { chunks: 1000, pace, stamps: false, keep: 0 })
+            .unwrap();
     let config = config(&format!("http://{}", engine.address), &[]);
     let service = Service::start(config, None).await.unwrap();
     let (address, app) = (service.address(), service.app().clone());

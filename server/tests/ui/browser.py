@@ -174,6 +174,13 @@ class Visit:
         facts = "document.querySelector('#setup .card:nth-child(2) .facts').textContent"
         browser.wait("the switch at once", f"{facts}.includes('a switch')")
         assert "Switched" in browser.run(f"{outcome}.textContent")
+        actions = "#setup .card:nth-child(2) .actions button"
+        browser.click(f"{actions}:nth-child(2)")
+        browser.wait("no pin", f"{facts}.includes('registry')")
+        back = f"{actions}:nth-child(3)"
+        browser.wait("the way back", f"document.querySelector('{back}').textContent.includes('{self.model}')")
+        browser.click(back)
+        browser.wait("the model before", f"{outcome}.textContent.includes('Back to {self.model}')")
         browser.click("#switch-now")
         browser.click("#setup .card:nth-child(2) button.main")
         browser.wait("the scheduled switch", f"{outcome}.textContent.includes('next block')")
