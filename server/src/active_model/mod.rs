@@ -1,6 +1,6 @@
 //! Which model is mined: the pin, where it came from, and how it changes. A graceful change waits
 //! for the next block, a forced one happens at once; either puts the model into the engine first,
-//! where a supervisor can do that, and away from any request ([`bring_in`]). What was mined before is
+//! where a supervisor can do that, and away from any request. What was mined before is
 //! remembered and can be had back. spec: proxy §7, §19, §25
 
 mod bring_in;
