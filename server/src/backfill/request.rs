@@ -127,11 +127,12 @@ impl Worker {
             Err(failure) => return Ok(Tried::Failed(failure)),
         };
         let kind = order.dialect().kind;
+        let words = prompt.split_whitespace().count();
         let plain = request(kind, &order.mines.model, &prompt, &id, self.settings.tokens);
         let body = order.inject(&plain)?;
         let path = route(kind).path();
         let tried = match kind {
-            EngineKind::LlamaCpp => self.answered(path, body, turn, cancelled).await,
+            EngineKind::LlamaCpp => self.answered(path, body, words, turn, cancelled).await,
             EngineKind::Vllm => self.in_background(path, body, &id, attempt, cancelled).await,
         };
         if let Tried::Completed(_, engines_id) = &tried {
@@ -145,10 +146,10 @@ impl Worker {
 
     /// An id and a prompt. A corpus is read from disk: not on a thread that serves sockets.
     async fn prompt(&self, mines: &Mines) -> Result<(String, String), String> {
-        let (prompts, mines) = (self.prompts.clone(), mines.clone());
+        let (prompts, mines, most) = (self.prompts.clone(), mines.clone(), self.turns.most_words());
         let made = tokio::task::spawn_blocking(move || {
             let mut dice = Dice::from_system().map_err(|error| error.to_string())?;
-            Ok((completion_id(&mines, &mut dice), prompts.next(&mut dice)))
+            Ok((completion_id(&mines, &mut dice), prompts.next(&mut dice, most)))
         });
         made.await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -158,6 +159,7 @@ impl Worker {
         &self,
         path: &str,
         body: Bytes,
+        words: usize,
         turn: Option<Turn>,
         cancelled: &mut Receiver<Cancel>,
     ) -> Tried {
@@ -168,9 +170,10 @@ impl Worker {
         }
         let begun = || {
             // An answer begins once.
-            let _ = began.set(sent.elapsed());
-            if let Some(turn) = &turn {
-                turn.over();
+            let took = sent.elapsed();
+            let _ = began.set(took);
+            if turn.as_ref().is_some_and(Turn::over) {
+                self.turns.learn_reading(words, took);
             }
         };
         let tried = tokio::select! {

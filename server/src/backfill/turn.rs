@@ -2,10 +2,11 @@
 //! come one after the other, and none begins while a user waits for a first token: whoever comes
 //! meanwhile waits for one prompt at most and not for all that fill the engine anew. That needs an
 //! engine that shows when it has read a prompt, by beginning its answer; of one that answers all at once
-//! nothing is known, and nobody waits for a turn. spec: proxy §14.4
+//! nothing is known, and nobody waits for a turn. How long an engine reads is measured, and prompts are made
+//! so short that it is done in a part of what users are promised. spec: proxy §14.4
 
 use crate::priority::Priority;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +18,10 @@ const LONGEST: Duration = Duration::from_secs(2);
 const YIELDS: Duration = Duration::from_secs(1);
 /// How often they are looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// A prompt takes at most this part of the time in which a user's stream should begin.
+const PART: u32 = 3;
+/// What a newer measurement counts.
+const NEWER: f64 = 0.2;
 
 /// Gives out turns, one at a time.
 #[derive(Debug)]
@@ -25,11 +30,18 @@ pub(super) struct Turns {
     priority: Arc<Priority>,
     /// The engine's answers begin long before they end.
     streams: AtomicBool,
+    /// Seconds in which it reads a word, as the bits of an f64; 0 before it is known.
+    a_word: AtomicU64,
 }
 
 impl Turns {
     pub(super) fn new(priority: Arc<Priority>) -> Self {
-        Self { one: Arc::new(Semaphore::new(1)), priority, streams: AtomicBool::new(false) }
+        Self {
+            one: Arc::new(Semaphore::new(1)),
+            priority,
+            streams: AtomicBool::new(false),
+            a_word: AtomicU64::new(0),
+        }
     }
 
     /// An answer began and ended so long after its request; one that is not whole ended too early to
@@ -39,6 +51,23 @@ impl Turns {
         if streams || whole {
             self.streams.store(streams, Ordering::Relaxed);
         }
+    }
+
+    /// A prompt of so many words was read alone, in this time.
+    pub(super) fn learn_reading(&self, words: usize, took: Duration) {
+        let words = u32::try_from(words.max(1)).map_or(f64::MAX, f64::from);
+        let found = took.as_secs_f64() / words;
+        let known = f64::from_bits(self.a_word.load(Ordering::Relaxed));
+        let next = if known > 0.0 { (found - known).mul_add(NEWER, known) } else { found };
+        self.a_word.store(next.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Words of a prompt that is read in good time.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
+    pub(super) fn most_words(&self) -> usize {
+        let a_word = f64::from_bits(self.a_word.load(Ordering::Relaxed));
+        let time = self.priority.pressure().first_token() / PART;
+        if a_word > 0.0 { (time.as_secs_f64() / a_word) as usize } else { usize::MAX }
     }
 
     /// The next turn.
@@ -67,19 +96,21 @@ impl Turn {
         tokio::spawn(async move {
             sleep(LONGEST).await;
             if let Some(held) = held.upgrade() {
-                give_back(&held);
+                // It is nobody's any more, whoever had it.
+                let _ = give_back(&held);
             }
         });
     }
 
-    /// The engine has read the prompt.
-    pub(super) fn over(&self) {
-        give_back(&self.0);
+    /// The engine has read the prompt; true when it read no other of backfill beside it.
+    pub(super) fn over(&self) -> bool {
+        give_back(&self.0)
     }
 }
 
-fn give_back(held: &Mutex<Option<OwnedSemaphorePermit>>) {
-    drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// True unless it was given back before.
+fn give_back(held: &Mutex<Option<OwnedSemaphorePermit>>) -> bool {
+    held.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
 }
 
 #[cfg(test)]
@@ -113,6 +144,21 @@ mod tests {
         let _fourth = turns.next().await;
         assert!(began.elapsed() >= LONGEST - NOW, "one that does not begin is not waited for");
         assert!(began.elapsed() < LONGEST + NOW * 500);
+    }
+
+    #[test]
+    fn prompts_are_as_short_as_the_engine_is_slow() {
+        let priority = Priority::new(PrioritySettings::default());
+        let turns = Turns::new(priority);
+        assert_eq!(turns.most_words(), usize::MAX, "nothing is known");
+        turns.learn_reading(100, Duration::from_secs(1));
+        assert_eq!(turns.most_words(), 25, "a third of 0.75 s");
+        for _ in 0..60 {
+            turns.learn_reading(100, Duration::from_millis(100));
+        }
+        assert!((248..=250).contains(&turns.most_words()), "{}", turns.most_words());
+        turns.learn_reading(0, Duration::ZERO);
+        assert!(turns.most_words() > 250);
     }
 
     #[tokio::test]

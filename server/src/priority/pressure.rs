@@ -130,6 +130,12 @@ impl Pressure {
         }
     }
 
+    /// Time within which a user's stream should begin.
+    #[must_use]
+    pub const fn first_token(&self) -> Duration {
+        self.settings.first_token
+    }
+
     /// True while a user's stream has not begun.
     #[must_use]
     pub fn is_awaited(&self) -> bool {

@@ -108,9 +108,10 @@ impl Prompts {
         grammar::request_bits() + circumstances * grammar::circumstance_bits()
     }
 
-    /// The next prompt. A corpus that cannot be read any more costs its passage, not the prompt.
-    pub fn next(&self, dice: &mut Dice) -> String {
-        let words = self.settings.length.draw(dice);
+    /// The next prompt, of at most so many words as far as it can be so short. A corpus that cannot be
+    /// read any more costs its passage, not the prompt.
+    pub fn next(&self, dice: &mut Dice, most: usize) -> String {
+        let words = self.settings.length.draw(dice).min(most);
         let mut text = String::new();
         grammar::request(dice, &mut text);
         for _ in 0..LEAST_CIRCUMSTANCES {
@@ -175,7 +176,7 @@ mod tests {
         let mut dice = Dice::from_seed([9; 32]);
         let mut seen = HashSet::new();
         for _ in 0..20_000 {
-            let prompt = prompts.next(&mut dice);
+            let prompt = prompts.next(&mut dice, usize::MAX);
             assert!(prompt.ends_with(". /no_think") || prompt.ends_with("? /no_think"), "{prompt}");
             assert!(seen.insert(prompt));
         }
@@ -187,7 +188,7 @@ mod tests {
         for (shape, middle) in [(LengthShape::Uniform, 260.0), (LengthShape::LogUniform, 160.0)] {
             let prompts = prompts(60, 440, shape);
             let mut lengths: Vec<usize> =
-                (0..600).map(|_| count_words(&prompts.next(&mut dice))).collect();
+                (0..600).map(|_| count_words(&prompts.next(&mut dice, usize::MAX))).collect();
             lengths.sort_unstable();
             assert!(
                 lengths[0] >= 60 && lengths[599] <= 440 + 25,
@@ -198,6 +199,8 @@ mod tests {
             let median = lengths[300] as f64;
             assert!((median / middle - 1.0).abs() < 0.2, "{shape:?}: {median}");
         }
+        let short = prompts(200, 440, LengthShape::Uniform).next(&mut dice, 80);
+        assert!((40..=110).contains(&count_words(&short)), "{short}");
         let odd = PromptLength { least: 9, most: 3, shape: LengthShape::Uniform };
         assert_eq!(odd.draw(&mut dice), 9, "bounds in the wrong order are one length");
     }
@@ -210,12 +213,16 @@ mod tests {
             PromptSettings { corpus: Some(file.path().to_owned()), ..PromptSettings::default() };
         let prompts = Prompts::new(settings).unwrap();
         let mut dice = Dice::from_seed([6; 32]);
-        let seen: HashSet<String> = (0..1000).map(|_| prompts.next(&mut dice)).collect();
+        let seen: HashSet<String> =
+            (0..1000).map(|_| prompts.next(&mut dice, usize::MAX)).collect();
         assert_eq!(seen.len(), 1000, "a corpus of one word still gives different prompts");
         // A passage that begins near the end of a file is short.
         let with_text = seen.iter().filter(|prompt| prompt.contains("lorem lorem")).count();
         assert!(with_text > 980, "{with_text}");
         std::fs::remove_file(file.path()).unwrap();
-        assert!(prompts.next(&mut dice).len() > 100, "the corpus has gone, prompts go on");
+        assert!(
+            prompts.next(&mut dice, usize::MAX).len() > 100,
+            "the corpus has gone, prompts go on"
+        );
     }
 }
