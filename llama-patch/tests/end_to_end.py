@@ -49,7 +49,11 @@ class WithDevnet(unittest.TestCase):
                 for index, message in enumerate(proofs):
                     self.check_proof(message, asked, index, proofs)
                 if asked.kind.startswith("logprobs"):
-                    self.assertEqual(asked.logprobs, asked.tokens)
+                    # of a character in pieces llama-server tells the last token only, and none of one
+                    # that the end cuts off
+                    pieces = 3 + sum(len(c.encode()) - 1 for c in asked.text)
+                    self.assertLessEqual(asked.logprobs, asked.tokens)
+                    self.assertGreaterEqual(asked.logprobs, asked.tokens - pieces)
         return total
 
     def check_proof(self, message: Message, asked: Asked, index: int, proofs: list[Message]) -> None:
