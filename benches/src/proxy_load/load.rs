@@ -66,12 +66,37 @@ pub struct Answers {
     pub failed: u64,
 }
 
+/// What is timed.
+#[derive(Debug, Clone, Copy)]
+enum Timed {
+    /// A whole answer.
+    Answers,
+    /// Each stamped chunk of a stream, from engine to client.
+    Chunks,
+}
+
 /// Every connection sends its next request when the last is answered.
 pub async fn saturate(
     target: SocketAddr,
     connections: usize,
     time: Duration,
     asked: &[u8],
+) -> Outcome<Answers> {
+    again_and_again(target, connections, time, asked, Timed::Answers).await
+}
+
+/// Every connection takes one stream of stamped chunks after the other; the times are those of chunks
+/// from engine to client.
+pub async fn stream(target: SocketAddr, connections: usize, time: Duration) -> Outcome<Answers> {
+    again_and_again(target, connections, time, &chat(true, None), Timed::Chunks).await
+}
+
+async fn again_and_again(
+    target: SocketAddr,
+    connections: usize,
+    time: Duration,
+    asked: &[u8],
+    timed: Timed,
 ) -> Outcome<Answers> {
     let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let asked: Arc<[u8]> = asked.into();
@@ -83,8 +108,13 @@ pub async fn saturate(
             let mut kept = None;
             while !stop.load(Ordering::Relaxed) {
                 let started = Instant::now();
-                match exchange(&mut kept, target, &asked).await {
-                    Ok(200) => times.push(started.elapsed()),
+                let answered = match timed {
+                    Timed::Answers => exchange(&mut kept, target, &asked).await,
+                    Timed::Chunks => take(&mut kept, target, &asked, &mut times).await,
+                };
+                match (answered, timed) {
+                    (Ok(200), Timed::Answers) => times.push(started.elapsed()),
+                    (Ok(200), Timed::Chunks) => {}
                     _ => {
                         kept = None;
                         failed.fetch_add(1, Ordering::Relaxed);
@@ -104,37 +134,14 @@ pub async fn saturate(
     Ok(Answers { times: Times::new(all), failed: failed.load(Ordering::Relaxed) })
 }
 
-/// Every connection takes one stream of stamped chunks after the other; the times are those of chunks
-/// from engine to client.
-pub async fn stream(target: SocketAddr, connections: usize, time: Duration) -> Outcome<Answers> {
-    let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let asked: Arc<[u8]> = chat(true, None).into();
-    let mut tasks = JoinSet::new();
-    for _ in 0..connections {
-        let (stop, failed, asked) = (stop.clone(), failed.clone(), asked.clone());
-        tasks.spawn(async move {
-            let mut times = Vec::new();
-            let mut kept = None;
-            while !stop.load(Ordering::Relaxed) {
-                match take(&mut kept, target, &asked, &mut times).await {
-                    Ok(200) => {}
-                    _ => {
-                        kept = None;
-                        failed.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                }
-            }
-            times
-        });
-    }
-    tokio::time::sleep(time).await;
-    stop.store(true, Ordering::Relaxed);
-    let mut all = Vec::new();
-    while let Some(times) = tasks.join_next().await {
-        all.extend(times?);
-    }
-    Ok(Answers { times: Times::new(all), failed: failed.load(Ordering::Relaxed) })
+async fn open(
+    kept: &mut Option<Connection>,
+    target: SocketAddr,
+) -> std::io::Result<&mut Connection> {
+    Ok(match kept {
+        Some(connection) => connection,
+        none => none.insert(Connection::open(target).await?),
+    })
 }
 
 async fn take(
@@ -143,10 +150,7 @@ async fn take(
     asked: &[u8],
     times: &mut Vec<Duration>,
 ) -> std::io::Result<u16> {
-    let connection = match kept {
-        Some(connection) => connection,
-        none => none.insert(Connection::open(target).await?),
-    };
+    let connection = open(kept, target).await?;
     connection.send(asked).await?;
     connection.receive_stamped(|time| times.push(time)).await
 }
@@ -156,10 +160,7 @@ async fn exchange(
     target: SocketAddr,
     asked: &[u8],
 ) -> std::io::Result<u16> {
-    let connection = match kept {
-        Some(connection) => connection,
-        none => none.insert(Connection::open(target).await?),
-    };
+    let connection = open(kept, target).await?;
     connection.send(asked).await?;
     connection.receive(|| {}).await
 }
