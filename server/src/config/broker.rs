@@ -3,11 +3,12 @@
 
 use super::WorkerMode;
 use super::node::{active_model, registry, vdf};
+use super::section::sections;
 use super::sections::Settings;
 use super::value::Secret;
 use crate::active_model::ActiveModelSettings;
 use crate::broker::settings::{
-    BrokerSettings, Hardware, LONGEST_WORKER_ID, Timings, fresh_worker_id,
+    BrokerSettings, BrokerUrl, Hardware, LONGEST_WORKER_ID, Timings, fresh_worker_id,
 };
 use crate::broker::socket::authorities;
 use crate::broker::token::Credential;
@@ -16,9 +17,60 @@ use crate::link::Link;
 use crate::mining::model::{ModelId, Models};
 use crate::registry::rest::{RestRegistry, RestSettings};
 use crate::registry::source::RegistrySource;
+use crate::service_client::ServiceUrl;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
+
+sections! {
+    /// The broker link.
+    BrokerSection "broker" {
+        /// WebSocket URL of the broker, as the provider's dashboard shows it
+        url: BrokerUrl = "ws://localhost:8003/v1/ws" [BROKER_WS_URL] --broker;
+        /// The provider's token
+        jwt: Option<Secret> = "" [PROVIDER_JWT_TOKEN];
+        /// The worker's own token
+        worker_token: Option<Secret> = "" [X_WORKER_TOKEN];
+        /// Name of this worker, at most 64 characters; empty makes a new one at each start
+        worker_id: String = "" [WORKER_ID];
+        /// Concurrent jobs to advertise
+        capacity: u32 = "4" [WORKER_CAPACITY];
+        /// Advertised architecture; by default that of the card that the NVIDIA driver names, without one `nvidia-8.6`
+        compute_type: Option<String> = "" [COMPUTE_TYPE];
+        /// Advertised card; by default the one the NVIDIA driver names, without one `A100-80GB`
+        gpu_model: Option<String> = "" [GPU_MODEL];
+        /// Advertised memory of the card in GB; by default what the NVIDIA driver says, without it 80
+        gpu_memory_gb: Option<u32> = "" [GPU_MEMORY_GB];
+        /// Advertised region
+        region: String = "us-west-2" [WORKER_REGION];
+        /// Advertised context window; by default what the engine says
+        max_context_window: Option<u32> = "" [MAX_CONTEXT_WINDOW];
+        /// Advertised tokens an answer
+        max_output_tokens: u32 = "8192" [MAX_OUTPUT_TOKENS];
+        /// Secret of the broker's challenge
+        challenge_secret: Option<Secret> = "" [CHALLENGE_SECRET];
+        /// Accepted for old environment files: this worker takes plaintext jobs and refuses confidential ones
+        supported_modes: Vec<String> = "plaintext,confidential" [WORKER_SUPPORTED_MODES];
+        /// Networks to advertise, separated by commas; by default the one of `mining.network`
+        networks: Vec<String> = "" [MINING_NETWORKS];
+        /// Mining jobs at a time
+        max_parallel: u32 = "1" [MINING_MAX_PARALLEL];
+        /// Limit on sending a heartbeat
+        heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
+        /// Limit on one inference job
+        job_timeout: Duration = "300" [TENSORPOW_BROKER_JOB_TIMEOUT];
+        /// Between two pings; less where something in between forgets connections that are idle
+        ping_interval: Duration = "20" [TENSORPOW_BROKER_PING_INTERVAL];
+        /// A broker that answers no ping and takes no frame for so long is left
+        pong_timeout: Duration = "30" [TENSORPOW_BROKER_PONG_TIMEOUT];
+        /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
+        tools: String = "" [WORKER_TOOLS_JSON];
+        /// MCP server (streamable HTTP) whose tools are registered with the broker as well
+        mcp_tools: Option<ServiceUrl> = "" [MCP_TOOL_ENDPOINT];
+        /// Certificates (PEM) of an authority to trust beside the system's, for a `wss://` broker that has one of its own
+        ca_file: Option<PathBuf> = "" [BROKER_CA_FILE];
+    }
+}
 
 /// Everything a link to a broker is made of.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! The settings, section by section. spec: proxy §20.1; the guide's variables keep their meaning.
 //! A variable of the reference that no longer decides anything stands in `names`.
 
+use super::broker::BrokerSection;
 use super::host_sections::{DrainSection, HeartbeatSection};
 use super::rollout::{CanarySection, RolloutSection};
 use super::section::sections;
@@ -9,7 +10,6 @@ use super::workload_sections::{
     AutoscaleSection, BreakerSection, EconomicsSection, GpuSection, PrioritySection,
     PromptsSection, SloSection, WatchdogSection,
 };
-use crate::broker::settings::BrokerUrl;
 use crate::http::engine::EngineUrl;
 use crate::mining::model::ModelId;
 use crate::mining::network::Network;
@@ -295,210 +295,92 @@ sections! {
         /// Folder of what must survive a restart: proofs, generated keys. By default `$XDG_DATA_HOME/tensorpow`; `none` keeps everything in memory
         dir: Option<PathBuf> = "" [TENSORPOW_DATA_DIR] --data-dir;
     }
-
-    /// The broker link.
-    BrokerSection "broker" {
-        /// WebSocket URL of the broker, as the provider's dashboard shows it
-        url: BrokerUrl = "ws://localhost:8003/v1/ws" [BROKER_WS_URL] --broker;
-        /// The provider's token
-        jwt: Option<Secret> = "" [PROVIDER_JWT_TOKEN];
-        /// The worker's own token
-        worker_token: Option<Secret> = "" [X_WORKER_TOKEN];
-        /// Name of this worker, at most 64 characters; empty makes a new one at each start
-        worker_id: String = "" [WORKER_ID];
-        /// Concurrent jobs to advertise
-        capacity: u32 = "4" [WORKER_CAPACITY];
-        /// Advertised architecture; by default that of the card that the NVIDIA driver names, without one `nvidia-8.6`
-        compute_type: Option<String> = "" [COMPUTE_TYPE];
-        /// Advertised card; by default the one the NVIDIA driver names, without one `A100-80GB`
-        gpu_model: Option<String> = "" [GPU_MODEL];
-        /// Advertised memory of the card in GB; by default what the NVIDIA driver says, without it 80
-        gpu_memory_gb: Option<u32> = "" [GPU_MEMORY_GB];
-        /// Advertised region
-        region: String = "us-west-2" [WORKER_REGION];
-        /// Advertised context window; by default what the engine says
-        max_context_window: Option<u32> = "" [MAX_CONTEXT_WINDOW];
-        /// Advertised tokens an answer
-        max_output_tokens: u32 = "8192" [MAX_OUTPUT_TOKENS];
-        /// Secret of the broker's challenge
-        challenge_secret: Option<Secret> = "" [CHALLENGE_SECRET];
-        /// Accepted for old environment files: this worker takes plaintext jobs and refuses confidential ones
-        supported_modes: Vec<String> = "plaintext,confidential" [WORKER_SUPPORTED_MODES];
-        /// Networks to advertise, separated by commas; by default the one of `mining.network`
-        networks: Vec<String> = "" [MINING_NETWORKS];
-        /// Mining jobs at a time
-        max_parallel: u32 = "1" [MINING_MAX_PARALLEL];
-        /// Limit on sending a heartbeat
-        heartbeat_timeout: Duration = "10" [BROKER_HEARTBEAT_SEND_TIMEOUT_SECONDS];
-        /// Limit on one inference job
-        job_timeout: Duration = "300" [TENSORPOW_BROKER_JOB_TIMEOUT];
-        /// Between two pings; less where something in between forgets connections that are idle
-        ping_interval: Duration = "20" [TENSORPOW_BROKER_PING_INTERVAL];
-        /// A broker that answers no ping and takes no frame for so long is left
-        pong_timeout: Duration = "30" [TENSORPOW_BROKER_PONG_TIMEOUT];
-        /// Tools that are registered with the broker: a JSON array of objects with `tool_id`
-        tools: String = "" [WORKER_TOOLS_JSON];
-        /// MCP server (streamable HTTP) whose tools are registered with the broker as well
-        mcp_tools: Option<ServiceUrl> = "" [MCP_TOOL_ENDPOINT];
-        /// Certificates (PEM) of an authority to trust beside the system's, for a `wss://` broker that has one of its own
-        ca_file: Option<PathBuf> = "" [BROKER_CA_FILE];
-    }
 }
 
-/// All sections.
-#[derive(Debug, Clone)]
-pub struct Settings {
+/// All sections, in the order of the documentation.
+macro_rules! settings {
+    ($($(#[doc = $about:literal])+ $field:ident: $section:ident,)+) => {
+        /// All sections.
+        #[derive(Debug, Clone)]
+        pub struct Settings {
+            $($(#[doc = $about])+ pub $field: $section,)+
+        }
+
+        impl Settings {
+            /// The settings of every section.
+            pub const SECTIONS: &'static [&'static [super::section::Setting]] =
+                &[$($section::SETTINGS),+];
+
+            /// Reads every section; `None` when a value has been reported as unusable.
+            pub(super) fn read(values: &mut super::layers::Values) -> Option<Self> {
+                // Every section is read, so that every problem is reported.
+                $(let $field = $section::read(values);)+
+                Some(Self { $($field: $field?,)+ })
+            }
+        }
+    };
+}
+
+settings! {
     /// The HTTP face.
-    pub http: HttpSection,
+    http: HttpSection,
     /// Who may call.
-    pub keys: KeysSection,
+    keys: KeysSection,
     /// How much one client may ask for.
-    pub limits: LimitsSection,
+    limits: LimitsSection,
     /// When no new work is wanted.
-    pub drain: DrainSection,
+    drain: DrainSection,
     /// The heartbeat file.
-    pub heartbeat: HeartbeatSection,
+    heartbeat: HeartbeatSection,
     /// The inference engines.
-    pub engine: EngineSection,
+    engine: EngineSection,
     /// What is mined.
-    pub mining: MiningSection,
+    mining: MiningSection,
     /// The link to a node.
-    pub node: NodeSection,
+    node: NodeSection,
     /// The VDF prover.
-    pub vdf: VdfSection,
+    vdf: VdfSection,
     /// The model registry.
-    pub registry: RegistrySection,
+    registry: RegistrySection,
     /// The active model.
-    pub switch: SwitchSection,
+    switch: SwitchSection,
     /// An engine on trial.
-    pub canary: CanarySection,
+    canary: CanarySection,
     /// What is brought in and taken back.
-    pub rollout: RolloutSection,
+    rollout: RolloutSection,
     /// Backfill.
-    pub backfill: BackfillSection,
+    backfill: BackfillSection,
     /// The prompts of backfill.
-    pub prompts: PromptsSection,
+    prompts: PromptsSection,
     /// Users before backfill.
-    pub priority: PrioritySection,
+    priority: PrioritySection,
     /// Breakers.
-    pub breaker: BreakerSection,
+    breaker: BreakerSection,
     /// Watchdogs.
-    pub watchdog: WatchdogSection,
+    watchdog: WatchdogSection,
     /// What users are promised.
-    pub slo: SloSection,
+    slo: SloSection,
     /// Prices.
-    pub economics: EconomicsSection,
+    economics: EconomicsSection,
     /// The graphics cards.
-    pub gpu: GpuSection,
+    gpu: GpuSection,
     /// The recommended number of engines.
-    pub autoscale: AutoscaleSection,
+    autoscale: AutoscaleSection,
     /// Proofs.
-    pub proofs: ProofsSection,
+    proofs: ProofsSection,
     /// The MCP server.
-    pub mcp: McpSection,
+    mcp: McpSection,
     /// Logs.
-    pub log: LogSection,
+    log: LogSection,
     /// Files.
-    pub data: DataSection,
+    data: DataSection,
     /// The broker link.
-    pub broker: BrokerSection,
+    broker: BrokerSection,
 }
 
 impl Settings {
-    /// The settings of every section, in the order of the documentation.
-    pub const SECTIONS: &'static [&'static [super::section::Setting]] = &[
-        HttpSection::SETTINGS,
-        KeysSection::SETTINGS,
-        LimitsSection::SETTINGS,
-        DrainSection::SETTINGS,
-        HeartbeatSection::SETTINGS,
-        EngineSection::SETTINGS,
-        MiningSection::SETTINGS,
-        NodeSection::SETTINGS,
-        VdfSection::SETTINGS,
-        RegistrySection::SETTINGS,
-        SwitchSection::SETTINGS,
-        CanarySection::SETTINGS,
-        RolloutSection::SETTINGS,
-        BackfillSection::SETTINGS,
-        PromptsSection::SETTINGS,
-        PrioritySection::SETTINGS,
-        BreakerSection::SETTINGS,
-        WatchdogSection::SETTINGS,
-        SloSection::SETTINGS,
-        EconomicsSection::SETTINGS,
-        GpuSection::SETTINGS,
-        AutoscaleSection::SETTINGS,
-        ProofsSection::SETTINGS,
-        McpSection::SETTINGS,
-        LogSection::SETTINGS,
-        DataSection::SETTINGS,
-        BrokerSection::SETTINGS,
-    ];
-
     /// Every setting.
     pub fn all() -> impl Iterator<Item = &'static super::section::Setting> {
         Self::SECTIONS.iter().copied().flatten()
-    }
-
-    /// Reads every section; `None` when a value has been reported as unusable.
-    pub(super) fn read(values: &mut super::layers::Values) -> Option<Self> {
-        // Every section is read, so that every problem is reported.
-        let http = HttpSection::read(values);
-        let keys = KeysSection::read(values);
-        let limits = LimitsSection::read(values);
-        let drain = DrainSection::read(values);
-        let heartbeat = HeartbeatSection::read(values);
-        let engine = EngineSection::read(values);
-        let mining = MiningSection::read(values);
-        let node = NodeSection::read(values);
-        let vdf = VdfSection::read(values);
-        let registry = RegistrySection::read(values);
-        let switch = SwitchSection::read(values);
-        let canary = CanarySection::read(values);
-        let rollout = RolloutSection::read(values);
-        let backfill = BackfillSection::read(values);
-        let prompts = PromptsSection::read(values);
-        let priority = PrioritySection::read(values);
-        let breaker = BreakerSection::read(values);
-        let watchdog = WatchdogSection::read(values);
-        let slo = SloSection::read(values);
-        let economics = EconomicsSection::read(values);
-        let gpu = GpuSection::read(values);
-        let autoscale = AutoscaleSection::read(values);
-        let proofs = ProofsSection::read(values);
-        let mcp = McpSection::read(values);
-        let log = LogSection::read(values);
-        let data = DataSection::read(values);
-        let broker = BrokerSection::read(values);
-        Some(Self {
-            http: http?,
-            keys: keys?,
-            limits: limits?,
-            drain: drain?,
-            heartbeat: heartbeat?,
-            engine: engine?,
-            mining: mining?,
-            node: node?,
-            vdf: vdf?,
-            registry: registry?,
-            switch: switch?,
-            canary: canary?,
-            rollout: rollout?,
-            backfill: backfill?,
-            prompts: prompts?,
-            priority: priority?,
-            breaker: breaker?,
-            watchdog: watchdog?,
-            slo: slo?,
-            economics: economics?,
-            gpu: gpu?,
-            autoscale: autoscale?,
-            proofs: proofs?,
-            mcp: mcp?,
-            log: log?,
-            data: data?,
-            broker: broker?,
-        })
     }
 }
