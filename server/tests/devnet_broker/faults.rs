@@ -5,6 +5,7 @@ use crate::stage::{EVERY, Stage, settings};
 use futures_util::SinkExt;
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tensorpow_server::devnet::broker::jobs::{JobEvent, Order, dispatch};
 use tensorpow_server::devnet::broker::misbehave::Fault;
 use tensorpow_server::devnet::broker::{BrokerSettings, Timing};
 use tokio::time::timeout;
@@ -159,6 +160,30 @@ async fn frames_come_twice_and_cancels_before_their_requests() {
     let each = ["ACK", "MODEL_REGISTRY_SYNC", "MINE_CANCEL", "MINE_REQUEST"];
     assert_eq!(kinds, each.iter().flat_map(|kind| [*kind, *kind]).collect::<Vec<_>>());
     assert_eq!(job_ids[4], job_ids[6], "the cancel names the lease that follows");
+}
+
+#[tokio::test]
+async fn a_job_that_is_started_twice_may_end_twice() {
+    let stage = Stage::new().await;
+    let (mut client, _) = stage.miner("w").await;
+    for (starts, violations) in [(2, 0), (1, 2)] {
+        stage.books.faults().set((starts == 2).then_some(Fault::Duplicates));
+        let mut job = dispatch(&stage.books, Order::chat("org/tiny", "hi", 8)).unwrap();
+        let mut id = json!(null);
+        for _ in 0..starts {
+            id = client.wait_for("START").await["job_id"].take();
+        }
+        // As a worker answers that is done before the second START is there.
+        for _ in 0..2 {
+            client.send(&json!({"type":"ACK","job_id":id})).await;
+            let end = json!({"type":"END","job_id":id,"completion_id":"chatcmpl-1","usage":{}});
+            client.send(&end).await;
+        }
+        client.settle().await;
+        assert!(matches!(job.events.recv().await, Some(JobEvent::End(_))));
+        assert_eq!(job.events.recv().await, None, "its caller hears of one end");
+        stage.counted("violation", violations).await;
+    }
 }
 
 #[tokio::test]

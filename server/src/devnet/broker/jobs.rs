@@ -5,7 +5,7 @@
 use super::workers::Worker;
 use super::{Books, frames};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
@@ -72,7 +72,11 @@ struct OpenJob {
 
 /// The jobs in progress.
 #[derive(Debug, Default)]
-pub struct Jobs(Mutex<HashMap<String, OpenJob>>);
+pub struct Jobs {
+    open: Mutex<HashMap<String, OpenJob>>,
+    /// Those whose `START` was sent twice, as told.
+    doubled: Mutex<HashSet<String>>,
+}
 
 /// Gives a job to a worker.
 ///
@@ -143,7 +147,19 @@ impl Jobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, OpenJob>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doubled(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.doubled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame goes out twice. A worker for which the job is over when the second `START` arrives
+    /// runs it again, which is this broker's fault and not the worker's. spec: broker §5.1
+    pub(super) fn told_twice(&self, frame: &Value) {
+        if let (Some("START"), Some(job_id)) = (frame["type"].as_str(), frame["job_id"].as_str()) {
+            self.doubled().insert(job_id.to_owned());
+        }
     }
 }
 
@@ -154,6 +170,9 @@ pub(super) fn take(books: &Books, worker: &str, frame: &Value) {
     let mut jobs = books.jobs.lock();
     let Some(job) = jobs.get_mut(job_id).filter(|job| job.worker == worker) else {
         drop(jobs);
+        if books.jobs.doubled().contains(job_id) {
+            return;
+        }
         let what = format!("{kind} for job {job_id:?}, which is not its own or is over");
         return books.ledger.violation(worker, what);
     };

@@ -182,6 +182,7 @@ impl Session<'_> {
     async fn write(&mut self, frame: Value) -> Result<(), End> {
         let message = Message::text(frame.to_string());
         if self.faults.borrow().contains(&Fault::Duplicates) {
+            self.books.jobs.told_twice(&frame);
             send(&mut self.socket, message.clone()).await?;
         }
         send(&mut self.socket, message).await
