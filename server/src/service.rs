@@ -1,50 +1,47 @@
 //! The proxy put together: sockets are bound, tasks started, and on shutdown the pieces stop in the
 //! order in which work flows through them. spec: proxy §3
 
+mod opening;
+
+pub use opening::StartError;
+
 use crate::active_model::{ActiveModel, ActiveModelSettings};
-use crate::backfill::prompt::corpus::CorpusError;
 use crate::broker::inside::Proxy;
-use crate::collector::{Collector, CollectorError};
-use crate::config::{Config, EngineConfig, WorkerMode};
+use crate::collector::Collector;
+use crate::config::{Config, WorkerMode};
 use crate::drain::Drain;
 use crate::gpu::gauges::GpuGauges;
 use crate::heartbeat::HeartbeatFile;
 use crate::http::auth::Scope;
 use crate::http::door::Door;
-use crate::http::engine::EngineUrl;
 use crate::http::engines::Engines;
 use crate::http::limits::Limiter;
 use crate::http::listen::ConnectionLimits;
 use crate::http::mcp::Mcp;
 use crate::http::router::Face;
 use crate::http::serving::Serving;
-use crate::http::tls::{self, TlsError};
+use crate::http::tls;
 use crate::http::{App, listen};
 use crate::intake::Intake;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::metrics::info::MiningInfo;
-use crate::metrics::names;
 use crate::mining::follow::follow_jobs;
 use crate::mining::payload::PayloadSettings;
 use crate::mining::snapshot::ContextCell;
-use crate::node::NodeError;
 use crate::outbox::{Judged, Outbox};
 use crate::registry::registrar::Registrar;
 use crate::rollout::probe::EngineProbe;
-use crate::rollout::record::Records;
 use crate::rollout::rollback::Rollout;
-use crate::rollout::trial::Trial;
-use crate::spool::{Spool, SpoolError, SpoolSettings};
 use crate::store::ProofStore;
 use crate::supervisor;
 use crate::ui::{self, Ui};
 use crate::watchdog::{Actions, restart};
 use crate::workload::Workload;
 use bytes::Bytes;
+use opening::{gpu_gauges, open_records, open_spool, trial};
 use prometheus_client::collector::Collector as MetricCollector;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tensorpow_core::target::Normalizer;
@@ -57,41 +54,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const LAST_FRAMES: Duration = Duration::from_secs(8);
 /// What the sink gets to take the last proofs on shutdown.
 const LAST_PROOFS: Duration = Duration::from_secs(5);
-
-/// The proxy cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The HTTP address is not available.
-    #[error(transparent)]
-    Listen(#[from] listen::ListenError),
-    /// The certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Whoever can reach the MCP server could use it.
-    #[error(
-        "the MCP server wants an API key for inference: set TENSORPOW_INFERENCE_KEY or TENSORPOW_API_KEY"
-    )]
-    McpWithoutKey,
-    /// The proof collector cannot run.
-    #[error(transparent)]
-    Collector(#[from] CollectorError),
-    /// The node link cannot run.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// The spool needs a decision.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The operator's prompts cannot be used.
-    #[error(transparent)]
-    Corpus(#[from] CorpusError),
-    /// There are no threads to serve on.
-    #[error("there are no threads to serve connections on: {0}")]
-    Threads(std::io::Error),
-    /// The system does not say which address was bound.
-    #[error("the listening socket has no address: {0}")]
-    Address(std::io::Error),
-}
 
 /// A proxy whose sockets are bound and whose tasks run; it serves once [`Service::run`] is called.
 pub struct Service {
@@ -419,40 +381,6 @@ impl Service {
     /// [`Service::run`] as a task of its own.
     pub fn spawn(self, stop: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         tokio::spawn(self.run(stop))
-    }
-}
-
-/// Opening reads a file that was not closed as a whole, so it is done where that may take a while.
-async fn open_spool(settings: SpoolSettings) -> Result<Spool, SpoolError> {
-    let opened = tokio::task::spawn_blocking(move || Spool::open(settings)).await;
-    opened.unwrap_or(Err(SpoolError::Closed))
-}
-
-async fn open_records(file: Option<PathBuf>, image: String) -> Records {
-    let opened = tokio::task::spawn_blocking(move || Records::open(file, &image)).await;
-    opened.unwrap_or_default()
-}
-
-/// The engine on trial beside the one that serves.
-fn trial(engine: &EngineConfig, records: &Arc<Records>) -> Option<Arc<Trial>> {
-    let canary = engine.canary.as_ref()?;
-    let route = |model: &String| engine.routes.iter().find(|route| route.model == *model);
-    let beside = canary.model.as_ref().and_then(route).map_or(&engine.url, |route| &route.url);
-    let label = |url: &EngineUrl| names::label(&url.to_string());
-    let settings = canary.trial.clone();
-    Some(Arc::new(Trial::new(settings, label(beside), label(&canary.url), records.clone())))
-}
-
-/// Gauges of the graphics cards. They are no reason not to start.
-fn gpu_gauges() -> Option<GpuGauges> {
-    match GpuGauges::nvidia() {
-        Ok(gauges) => Some(gauges),
-        Err(error) => {
-            tracing::warn!(
-                "no gauges of graphics cards: there is no thread to read them on: {error}"
-            );
-            None
-        }
     }
 }
 

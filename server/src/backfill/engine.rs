@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Reply {
     }
 }
 
-/// Called when an answer begins to come.
+/// Called with every piece of an answer that has come; the first says that the prompt is read.
 pub type Begun<'a> = &'a (dyn Fn() + Send + Sync);
 
 /// The engine that mines.
@@ -50,8 +51,8 @@ pub trait MiningEngine: std::fmt::Debug + Send + Sync {
     /// What its breaker lets through of users' requests.
     fn users(&self) -> BreakerState;
 
-    /// Sends a request with the proxy's own key and reads the whole answer; `begun` is called when
-    /// it begins to come. Dropping the future drops the connection.
+    /// Sends a request with the proxy's own key and reads the whole answer; `begun` is called with
+    /// each of its pieces. Dropping the future drops the connection.
     ///
     /// # Errors
     /// [`EngineError`] when no whole answer comes within `limit`.
@@ -129,9 +130,13 @@ impl MiningEngine for HttpMiningEngine {
         }
         let exchange = async {
             let answer = engine.send(Purpose::Backfill, method, &path, headers, body).await?;
-            begun();
             let status = answer.status().as_u16();
-            Ok(Reply { status, body: buffer(answer.into_body(), limit).await? })
+            // llama.cpp sends the head when it begins to read the prompt.
+            let body = answer.into_body().map_frame(|piece| {
+                begun();
+                piece
+            });
+            Ok(Reply { status, body: buffer(body, limit).await? })
         };
         tokio::time::timeout(limit, exchange).await.unwrap_or(Err(EngineError::Timeout(limit)))
     }

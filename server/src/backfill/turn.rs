@@ -1,9 +1,10 @@
 //! Whose prompt the engine reads. While it reads one nobody else gets a token, so prompts of backfill
 //! come one after the other, and none begins while a user waits for a first token: whoever comes
 //! meanwhile waits for one prompt at most and not for all that fill the engine anew. That needs an
-//! engine that shows when it has read a prompt, by beginning its answer; of one that answers all at once
-//! nothing is known, and nobody waits for a turn. How long an engine reads is measured, and prompts are made
-//! so short that it is done in a part of what users are promised. spec: proxy §14.4
+//! engine that shows when it has read a prompt, by the first piece of its answer; once one is seen to
+//! answer all at once nobody waits for a turn any more. How long an engine reads is measured, and prompts
+//! are made so short that it is done in a part of what users are promised; the first ones, before
+//! anything is known, are as short as they can be. spec: proxy §14.4
 
 use crate::priority::Priority;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +40,7 @@ impl Turns {
         Self {
             one: Arc::new(Semaphore::new(1)),
             priority,
-            streams: AtomicBool::new(false),
+            streams: AtomicBool::new(true),
             a_word: AtomicU64::new(0),
         }
     }
@@ -65,9 +66,12 @@ impl Turns {
     /// Words of a prompt that is read in good time.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
     pub(super) fn most_words(&self) -> usize {
+        if !self.streams.load(Ordering::Relaxed) {
+            return usize::MAX;
+        }
         let a_word = f64::from_bits(self.a_word.load(Ordering::Relaxed));
         let time = self.priority.pressure().first_token() / PART;
-        if a_word > 0.0 { (time.as_secs_f64() / a_word) as usize } else { usize::MAX }
+        if a_word > 0.0 { (time.as_secs_f64() / a_word) as usize } else { 0 }
     }
 
     /// The next turn.
@@ -124,9 +128,7 @@ mod tests {
 
     fn turns() -> (Turns, Arc<Priority>) {
         let priority = Priority::new(PrioritySettings::default());
-        let turns = Turns::new(priority.clone());
-        turns.learn(NOW, NOW * 100, false);
-        (turns, priority)
+        (Turns::new(priority.clone()), priority)
     }
 
     #[tokio::test]
@@ -150,7 +152,7 @@ mod tests {
     fn prompts_are_as_short_as_the_engine_is_slow() {
         let priority = Priority::new(PrioritySettings::default());
         let turns = Turns::new(priority);
-        assert_eq!(turns.most_words(), usize::MAX, "nothing is known");
+        assert_eq!(turns.most_words(), 0, "nothing is known");
         turns.learn_reading(100, Duration::from_secs(1));
         assert_eq!(turns.most_words(), 25, "a third of 0.75 s");
         for _ in 0..60 {
@@ -159,6 +161,8 @@ mod tests {
         assert!((248..=250).contains(&turns.most_words()), "{}", turns.most_words());
         turns.learn_reading(0, Duration::ZERO);
         assert!(turns.most_words() > 250);
+        turns.learn(NOW * 99, NOW * 100, true);
+        assert_eq!(turns.most_words(), usize::MAX, "nobody waits for it");
     }
 
     #[tokio::test]

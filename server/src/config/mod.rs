@@ -5,6 +5,7 @@
 pub mod broker;
 pub mod command;
 mod devnet;
+mod door;
 mod engines;
 mod error;
 mod flags;
@@ -30,7 +31,7 @@ use crate::collector::CollectorSettings;
 use crate::drain::DrainSettings;
 use crate::heartbeat::HeartbeatSettings;
 use crate::http::RequestLimits;
-use crate::http::auth::{Access, ApiKey, NamedKey, Scope};
+use crate::http::auth::{Access, Scope};
 use crate::http::cors::CorsOrigins;
 use crate::http::lanes;
 use crate::http::limits::ClientLimits;
@@ -42,12 +43,13 @@ use crate::spool::{Location, Retention, SpoolSettings};
 use crate::workload::WorkloadSettings;
 use crate::zap::AllowList;
 use broker::BrokerLink;
+use door::{access, client_limits, listen_address, mcp, tls};
 use engines::{engine, engine_key, prepare_dual, routes};
 use layers::{Layers, Values};
 use node::NodeLink;
 use rollout::RolloutConfig;
 use sections::Settings;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tensorpow_core::target::Normalizer;
@@ -278,30 +280,6 @@ fn is_broker(settings: &Settings) -> bool {
     settings.mining.worker_mode == "broker"
 }
 
-/// `http.listen`, or host and port where a higher layer sets one of them.
-fn listen_address(
-    settings: &Settings,
-    values: &Values,
-    problems: &mut Vec<String>,
-) -> Option<SocketAddr> {
-    let parts = values.layer("http.host").max(values.layer("http.port"));
-    if let Some(listen) = settings.http.listen.filter(|_| values.layer("http.listen") >= parts) {
-        return Some(listen);
-    }
-    let host = settings.http.host.trim_matches(['[', ']']);
-    let address: Option<IpAddr> = match host {
-        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-        "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
-        _ => host.parse().ok(),
-    };
-    if address.is_none() {
-        problems.push(format!(
-            "HTTP_HOST (http.host): {host:?} is not an IP address; write 127.0.0.1 or 0.0.0.0"
-        ));
-    }
-    Some(SocketAddr::new(address?, settings.http.port))
-}
-
 /// `data.dir`, or where the system keeps such files; none for the word `none`.
 fn data_dir(settings: &Settings, layers: &Layers) -> Option<PathBuf> {
     data_folder(settings.data.dir.as_deref(), |name| {
@@ -348,59 +326,6 @@ fn has_node(settings: &Settings, values: &Values, mode: WorkerMode) -> bool {
     settings.node.enabled.unwrap_or(said)
 }
 
-/// Configured keys, else those in the file. A public bind needs some; on loopback the OpenAI and
-/// proof routes are open to this machine as long as no key is configured. spec: proxy §24
-fn access(
-    settings: &Settings,
-    values: &Values,
-    listen: SocketAddr,
-    keys_file: Option<&Path>,
-    engine_key: Option<&ApiKey>,
-    problems: &mut Vec<String>,
-) -> Access {
-    let mut keys = keys::configured(settings, &values.keys, problems);
-    let local = listen.ip().is_loopback();
-    let open = local && !keys.iter().any(|key| key.opens(Scope::Inference));
-    match keys_file.map_or(Ok(Vec::new()), keys::read) {
-        Ok(mut generated) => keys.append(&mut generated),
-        Err(problem) => problems.push(problem),
-    }
-    if !local && !keys.iter().any(|key| key.opens(Scope::Inference)) {
-        problems.push(format!(
-            "refusing to listen on {listen} without an API key: set TENSORPOW_API_KEY, run `tensorpow config keys` to generate keys, or listen on 127.0.0.1"
-        ));
-    }
-    if let (true, Some(key)) = (local, engine_key) {
-        // The guide's own command switches the model with the engine's key.
-        keys.push(NamedKey::new("engine", key.clone(), Scope::Admin));
-    }
-    Access::new(keys, open)
-}
-
-fn tls(settings: &Settings, problems: &mut Vec<String>) -> Option<TlsFiles> {
-    match (&settings.http.tls_cert, &settings.http.tls_key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone() }),
-        (None, None) => None,
-        _ => {
-            problems.push("http.tls_cert and http.tls_key must be set together".into());
-            None
-        }
-    }
-}
-
-fn client_limits(settings: &Settings) -> ClientLimits {
-    let limits = &settings.limits;
-    ClientLimits {
-        per_key: limits.per_key,
-        per_address: limits.per_address,
-        burst: limits.burst,
-        // What is over it waits at the door, which is bounded as well.
-        concurrency: workload::at_the_door(settings),
-        concurrency_per_client: limits.concurrency_per_client,
-        tokens_per_minute: limits.tokens_per_minute,
-    }
-}
-
 /// Only the exact word `broker` is broker mode. spec: proxy §1
 fn mode(settings: &Settings, warnings: &mut Vec<String>) -> WorkerMode {
     let mining = &settings.mining;
@@ -438,16 +363,6 @@ fn proof_version(settings: &Settings, problems: &mut Vec<String>) -> u8 {
             }
         },
     }
-}
-
-fn mcp(settings: &Settings, problems: &mut Vec<String>) -> Option<SocketAddr> {
-    let address = settings.mcp.listen;
-    if settings.mcp.enabled && !address.ip().is_loopback() {
-        problems.push(format!(
-            "mcp.listen: {address} is not a loopback address; tunnel MCP clients of other machines"
-        ));
-    }
-    settings.mcp.enabled.then_some(address)
 }
 
 #[cfg(test)]

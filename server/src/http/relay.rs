@@ -11,6 +11,7 @@ use crate::metrics::Outcome;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -212,7 +213,11 @@ impl Body for Relay {
 ///
 /// # Errors
 /// [`EngineError`] when it breaks off, exceeds [`MAX_BUFFERED`] or takes longer than `limit`.
-pub async fn buffer(engine: EngineBody, limit: Duration) -> Result<Bytes, EngineError> {
+pub async fn buffer<B>(engine: B, limit: Duration) -> Result<Bytes, EngineError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     match tokio::time::timeout(limit, Limited::new(engine, MAX_BUFFERED).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {

@@ -216,6 +216,11 @@ mod tests {
         assert_eq!(label(Summary { proofs: 28, ..good() }), Some("proofs"));
         assert_eq!(label(Summary { proofs: 0, windows: 39, ..good() }), None, "too few windows");
         assert_eq!(label(Summary { proofs: 0, windows: 40, ..good() }), Some("proofs"));
+        // A difference that is no chance and still too small to matter.
+        let many = |proofs| Summary { proofs, windows: 20_000, ..good() };
+        let among_many = |proofs| judge(&many(5_000), &many(proofs), &Tolerance::default());
+        assert_eq!(among_many(4_500), None);
+        assert_eq!(among_many(3_999), Some(Regression::Proofs(5_000.0, 3_999)));
         assert_eq!(label(Summary { refused: 12, ..good() }), Some("refused"));
         assert_eq!(label(Summary { refused: 10, ..good() }), None);
     }

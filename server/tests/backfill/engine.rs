@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A request the engine was asked.
 #[derive(Debug, Clone)]
@@ -49,6 +49,9 @@ struct Background {
 pub(crate) struct Behaviour {
     /// Duration of the n-th backfill request.
     pub(crate) takes: fn(usize) -> Duration,
+    /// Time for a word of a backfill prompt, before the first piece of its stream; the head of the
+    /// answer is sent at once.
+    pub(crate) a_word: Duration,
     /// Status of generation requests.
     pub(crate) status: u16,
     /// Duration of a user's request.
@@ -64,7 +67,10 @@ pub(crate) struct Engine {
     healthy: AtomicBool,
     /// Connections of generation requests are cut without an answer.
     broken: AtomicBool,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
+    /// Prompts of backfill that are being read, and the most at a time.
+    reading: AtomicUsize,
+    most_reading: AtomicUsize,
     recorded: Mutex<Vec<Recorded>>,
     background: Mutex<HashMap<String, Background>>,
     started: AtomicUsize,
@@ -82,13 +88,16 @@ impl Engine {
             url: format!("http://{}", listener.local_addr().unwrap()),
             behaviour: Mutex::new(Behaviour {
                 takes: |_| Duration::from_millis(300),
+                a_word: Duration::ZERO,
                 status: 200,
                 user_takes: Duration::from_millis(50),
                 slots_shown: None,
             }),
             healthy: AtomicBool::new(true),
             broken: AtomicBool::new(false),
-            slots: Semaphore::new(slots),
+            slots: Arc::new(Semaphore::new(slots)),
+            reading: AtomicUsize::new(0),
+            most_reading: AtomicUsize::new(0),
             recorded: Mutex::default(),
             background: Mutex::default(),
             started: AtomicUsize::new(0),
@@ -125,6 +134,11 @@ impl Engine {
     /// Most backfill requests that ran at a time; forgets it.
     pub(crate) fn take_most(&self) -> usize {
         self.at_most.swap(0, Ordering::SeqCst)
+    }
+
+    /// Most prompts of backfill that were read at a time.
+    pub(crate) fn most_reading(&self) -> usize {
+        self.most_reading.load(Ordering::SeqCst)
     }
 
     /// Backfill requests that were answered in full.
@@ -173,6 +187,23 @@ impl Drop for Running {
         self.engine.running.fetch_sub(1, Ordering::SeqCst);
         let ended = if self.complete { &self.engine.completed } else { &self.engine.left };
         ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts a prompt that is being read.
+struct Reading<'a>(&'a Engine);
+
+impl<'a> Reading<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let now = engine.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        engine.most_reading.fetch_max(now, Ordering::SeqCst);
+        Self(engine)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -239,10 +270,10 @@ async fn generate(engine: Arc<Engine>, path: &str, body: &Bytes) -> Response {
     let id = asked["request_id"].as_str().unwrap_or_default().to_owned();
     let is_backfill = id.starts_with("resp_dummy_");
     let number = if is_backfill { engine.started.fetch_add(1, Ordering::SeqCst) } else { 0 };
-    let (status, takes) = {
+    let (status, a_word, takes) = {
         let behaviour = engine.behaviour.lock().unwrap();
         let takes = if is_backfill { (behaviour.takes)(number) } else { behaviour.user_takes };
-        (behaviour.status, takes)
+        (behaviour.status, behaviour.a_word, takes)
     };
     if status != 200 {
         return json_answer(status, &json!({ "error": "as told" }));
@@ -253,13 +284,11 @@ async fn generate(engine: Arc<Engine>, path: &str, body: &Bytes) -> Response {
         return json_answer(200, &json!({ "id": id, "status": "queued" }));
     }
     // The slot is waited for as in an engine: whoever leaves gives it up.
-    let Ok(_slot) = engine.slots.acquire().await else { return StatusCode::GONE.into_response() };
+    let slots = engine.slots.clone();
+    let Ok(slot) = slots.acquire_owned().await else { return StatusCode::GONE.into_response() };
     if is_backfill {
-        let mut running = Running::new(&engine);
-        tokio::time::sleep(takes).await;
-        running.complete = true;
-        let usage = json!({ "prompt_tokens": 3, "completion_tokens": 256 });
-        return json_answer(200, &json!({ "id": id, "usage": usage }));
+        let words = asked["prompt"].as_str().unwrap_or_default().split_whitespace().count();
+        return backfill_stream(&engine, id, slot, a_word * words.try_into().unwrap(), takes);
     }
     if asked["stream"] == true {
         return user_stream(takes);
@@ -267,6 +296,38 @@ async fn generate(engine: Arc<Engine>, path: &str, body: &Bytes) -> Response {
     tokio::time::sleep(takes).await;
     let usage = json!({ "prompt_tokens": 1, "completion_tokens": 2 });
     json_answer(200, &json!({ "path": path, "usage": usage }))
+}
+
+/// The head at once, a piece when the prompt is read, the rest in the end; whoever leaves gives up the
+/// slot.
+fn backfill_stream(
+    engine: &Arc<Engine>,
+    id: String,
+    slot: OwnedSemaphorePermit,
+    reads: Duration,
+    takes: Duration,
+) -> Response {
+    let start = (Running::new(engine), slot, id, 0);
+    let pieces = stream::unfold(start, move |(mut running, slot, id, piece)| async move {
+        let text = match piece {
+            0 => {
+                let reading = Reading::new(&running.engine);
+                tokio::time::sleep(reads).await;
+                drop(reading);
+                format!("data: {}\n\n", json!({ "id": id, "choices": [] }))
+            }
+            1 => {
+                tokio::time::sleep(takes).await;
+                running.complete = true;
+                let usage = json!({ "prompt_tokens": 3, "completion_tokens": 256 });
+                let last = json!({ "id": id, "choices": [], "usage": usage });
+                format!("data: {last}\n\ndata: [DONE]\n\n")
+            }
+            _ => return None,
+        };
+        Some((Ok::<_, std::io::Error>(Bytes::from(text)), (running, slot, id, piece + 1)))
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(pieces)).into_response()
 }
 
 fn user_stream(takes: Duration) -> Response {

@@ -1,6 +1,6 @@
 //! The floor: kept slot by slot, on both engines, and only while there is something to mine.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Recorded};
 use crate::rig::{MODEL_NAME, Rig};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -40,6 +40,28 @@ async fn a_straggler_does_not_starve_the_pool() {
     assert!(below * 50 < seen.len(), "below three in {below} of {} looks", seen.len());
     assert!(rig.engine.completed() > 25, "{} completed beside it", rig.engine.completed());
     assert_eq!(rig.engine.take_most(), 4, "never more than the floor");
+}
+
+/// llama.cpp sends the head of an answer when it begins to read the prompt, which says nothing yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn llama_cpp_reads_one_prompt_at_a_time_and_short_ones_if_it_is_slow() {
+    let engine = Engine::start(64).await;
+    engine.set(|it| {
+        it.takes = |_| Duration::from_millis(500);
+        it.a_word = Duration::from_millis(3);
+    });
+    let rig = Rig::mining(engine, "llama.cpp", |config| config.workload.backfill.floor = 8).await;
+    rig.wait_for("twenty requests", |rig| rig.engine.asked() == 20).await;
+    assert_eq!(rig.engine.most_reading(), 1);
+    let words = |one: &Recorded| one.json()["prompt"].as_str().unwrap().split(' ').count();
+    let longest = rig.engine.recorded("/v1/completions").iter().map(words).max().unwrap();
+    // A third of 0.75 s is enough for 83 words; a prompt ends with a sentence and the directive.
+    assert!(longest < 120, "{longest} words");
+    rig.engine.set(|it| it.a_word = Duration::ZERO);
+    rig.wait_for("long prompts", |rig| {
+        rig.engine.recorded("/v1/completions").iter().any(|one| words(one) > 180)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
