@@ -7,7 +7,7 @@ use std::time::Duration;
 use tensorpow_server::devnet::broker::misbehave::Fault;
 
 /// What a loaded machine may add to a wait.
-const SLACK: Duration = Duration::from_millis(900);
+const SLACK: Duration = Duration::from_secs(2);
 
 async fn seconds(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -79,7 +79,7 @@ async fn half_open(broker: &Broker) {
     seconds(6.0).await;
     let dials = || broker.books.ledger().count("connection.accepted") > before;
     let late = broker.until("the worker leaves a connection that is dead", dials).await;
-    assert!(late < SLACK * 3, "{late:?} late");
+    assert!(late < SLACK * 2, "{late:?} late");
     // The connections end now; the worker comes back on another one.
     let ledger = broker.books.ledger();
     let hellos = ledger.count("hello");
@@ -140,20 +140,17 @@ async fn clock(broker: &Broker) {
 async fn accepted_then_closed(broker: &Broker) {
     broker.cut().await;
     broker.misbehave(&[Fault::CloseAfterAccept]);
-    let from = newest(broker);
-    seconds(3.6).await;
-    check_backoff(broker, from, |entry| entry["verdict"] == "accepted");
+    check_backoff(broker, newest(broker), |entry| entry["verdict"] == "accepted").await;
     calm(broker).await;
 }
 
 async fn unauthorized(broker: &Broker) {
     broker.cut().await;
     broker.misbehave(&[Fault::Unauthorized]);
-    let from = newest(broker);
-    seconds(3.6).await;
-    check_backoff(broker, from, |entry| {
+    check_backoff(broker, newest(broker), |entry| {
         entry["reason"].as_str().is_some_and(|reason| reason.starts_with("401"))
-    });
+    })
+    .await;
     calm(broker).await;
 }
 
@@ -163,13 +160,14 @@ fn newest(broker: &Broker) -> u64 {
 }
 
 /// Failures are followed by 1, 2, 4, … seconds and at most a fifth more. spec: broker §1.1
-fn check_backoff(broker: &Broker, from: u64, wanted: impl Fn(&serde_json::Value) -> bool) {
-    let entries = broker.books.ledger().entries(Some("connection"), from);
-    let times: Vec<_> =
-        entries.iter().filter(|entry| wanted(entry)).map(|e| e["at"].as_u64().unwrap()).collect();
-    assert!(times.len() >= 2, "{entries:?}");
+async fn check_backoff(broker: &Broker, from: u64, wanted: impl Fn(&serde_json::Value) -> bool) {
+    let times = || -> Vec<u64> {
+        let entries = broker.books.ledger().entries(Some("connection"), from);
+        entries.iter().filter(|entry| wanted(entry)).map(|e| e["at"].as_u64().unwrap()).collect()
+    };
+    broker.until("there were three tries", || times().len() >= 3).await;
     let mut wait = Duration::from_secs(1);
-    for pair in times.windows(2) {
+    for pair in times().windows(2) {
         let gap = Duration::from_millis(pair[1] - pair[0]);
         let most = wait.mul_f64(1.2) + SLACK;
         // Times in the ledger are whole milliseconds.
