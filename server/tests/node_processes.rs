@@ -2,11 +2,15 @@
 //! each other, and find each other again.
 
 // clippy knows test functions, not what they call.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)] // addresses are enough here
+#[path = "proxy/ports.rs"]
+mod ports;
 
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,11 +36,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_ports<const N: usize>() -> [String; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
 }
 
 fn arguments(text: &str) -> Vec<String> {
@@ -67,7 +66,7 @@ fn wait_for(what: &str, address: &str, holds: impl Fn(&Value) -> bool) -> Value 
 
 #[test]
 fn a_worker_follows_its_node_through_a_restart() {
-    let [http, collector, jobs, results, registry, engine] = free_ports();
+    let [http, collector, jobs, results, registry, engine] = ports::free_addresses();
     let node = |seed: u8| {
         arguments(&format!(
             "devnet node --seed {seed} --model org/tiny@c0ffee --interval 0.2 --proof-version 2 --jobs {jobs} \

@@ -1,5 +1,6 @@
 //! The broker: its books stay, its doors can be killed and opened again.
 
+use crate::ports::free_addresses;
 use clap::Parser;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,8 +50,8 @@ impl Broker {
             ..BrokerSettings::default()
         };
         let books = Books::new(chain.chain.into_settings().unwrap(), settings).unwrap();
-        let doors =
-            DevBroker::open(books.clone(), "127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        let [address] = free_addresses();
+        let doors = DevBroker::open(books.clone(), address.parse().unwrap(), None).await.unwrap();
         Self { books, address: doors.address(), doors: Some(doors) }
     }
 

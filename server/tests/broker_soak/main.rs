@@ -20,6 +20,9 @@ mod memory;
 #[path = "../proxy/miner.rs"]
 mod miner;
 mod phases;
+#[allow(dead_code)] // addresses are enough here
+#[path = "../proxy/ports.rs"]
+mod ports;
 mod work;
 mod worker;
 

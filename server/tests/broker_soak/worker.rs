@@ -5,10 +5,10 @@ use crate::broker::{Broker, MODEL};
 use crate::engine::Engine;
 use crate::http::{KEY, get};
 use crate::memory::{self, Sample};
+use crate::ports::free_addresses;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,8 +51,7 @@ impl Worker {
     pub(crate) fn new(engine: &Engine, broker: &Broker) -> Self {
         let program = tempfile::tempdir().unwrap();
         std::fs::copy(env!("CARGO_BIN_EXE_tensorpow"), program.path().join(PROGRAM)).unwrap();
-        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [address, collector] = ports.map(|port| port.local_addr().unwrap().to_string());
+        let [address, collector] = free_addresses();
         let watched = Arc::new(Watched { life: AtomicU64::new(1), ..Watched::default() });
         let weak = Arc::downgrade(&watched);
         std::thread::spawn(move || {

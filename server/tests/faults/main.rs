@@ -18,6 +18,9 @@ mod load;
 #[allow(dead_code)]
 #[path = "../proxy/miner.rs"]
 mod miner;
+#[allow(dead_code)] // as there
+#[path = "../proxy/ports.rs"]
+mod ports;
 mod world;
 
 use load::Load;

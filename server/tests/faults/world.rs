@@ -2,8 +2,8 @@
 
 use crate::engine;
 use crate::http::{KEY, get};
+use crate::ports::free_addresses;
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -60,14 +60,9 @@ pub(crate) struct World {
     pub(crate) outages: Vec<Outage>,
 }
 
-fn free_ports<const N: usize>() -> [String; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
-}
-
 impl World {
     pub(crate) fn start(folder: &Path) -> Self {
-        let [http, collector, jobs, results, registry, engine] = free_ports();
+        let [http, collector, jobs, results, registry, engine] = free_addresses();
         let mut world = Self {
             folder: folder.to_owned(),
             http,

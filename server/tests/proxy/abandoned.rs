@@ -49,5 +49,7 @@ async fn a_thousand_abandoned_streams_leave_no_connection_at_the_engine() {
     assert_eq!(app.metrics.active_requests(), 0);
     drop(stop);
     running.await.unwrap();
+    // With it go the connections that were kept for its next question.
+    drop(app);
     wait_for("the last connection to go", || engine.records.connections() == 0).await;
 }

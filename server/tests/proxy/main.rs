@@ -23,6 +23,8 @@ mod mcp;
 mod metrics;
 mod miner;
 mod node;
+#[allow(dead_code)] // other tests use the rest
+mod ports;
 mod reconnect;
 mod registry;
 mod relay;

@@ -3,9 +3,9 @@
 
 use crate::engine::{MockEngine, Script};
 use crate::miner::{self, mine_tier};
+use crate::ports::free_port;
 use crate::worker::{MODEL_NAME, Worker, chain_settings, config, wait_for};
 use serde_json::Value;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tensorpow_core::classify::Tier;
@@ -33,11 +33,6 @@ const REPLY: Script = Script::Json(200, "{}");
 
 pub(crate) fn feed_settings() -> FeedSettings {
     FeedSettings { address: "127.0.0.1:0".parse().unwrap(), ..FeedSettings::default() }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn job(parent: u8, request_id: u32) -> Job {

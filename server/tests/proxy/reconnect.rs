@@ -2,7 +2,8 @@
 //! again without being told.
 
 use crate::engine::{MockEngine, Script};
-use crate::node::{current, feed_settings, free_port, job, pusher};
+use crate::node::{current, feed_settings, job, pusher};
+use crate::ports::free_port;
 use crate::worker::{Worker, try_config, wait_for};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};

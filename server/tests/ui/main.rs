@@ -11,6 +11,9 @@
 #[allow(dead_code)] // the other tests use more of it
 #[path = "../proxy/miner.rs"]
 mod miner;
+#[allow(dead_code)] // as there
+#[path = "../proxy/ports.rs"]
+mod ports;
 
 mod clients;
 mod engine;
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
     let config = folder.path().join("config.toml");
     std::fs::write(&config, "# kept by the wizard\n[http]\nmax_body = 1000000\n").unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let collector = free_port();
+    let collector = ports::free_port();
     let engine = runtime.block_on(engine::start(format!("tcp://127.0.0.1:{collector}")));
     let worker = Worker::start(&engine, collector, &config);
     println!("worker at {}/ui, key {KEY}", worker.url);
@@ -81,10 +84,6 @@ fn browser() -> Option<PathBuf> {
         Some(path) => Some(path.into()),
         None => ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(in_path),
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The real program as a child.
