@@ -33,7 +33,7 @@ impl Reply {
     }
 }
 
-/// Called with every piece of an answer that has come; the first says that the prompt is read.
+/// Called with every piece of a successful answer; the first says that the prompt is read.
 pub type Begun<'a> = &'a (dyn Fn() + Send + Sync);
 
 /// The engine that mines.
@@ -130,12 +130,15 @@ impl MiningEngine for HttpMiningEngine {
         }
         let exchange = async {
             let answer = engine.send(Purpose::Backfill, method, &path, headers, body).await?;
-            let status = answer.status().as_u16();
-            // llama.cpp sends the head when it begins to read the prompt.
+            let status = answer.status();
+            // llama.cpp sends the head when it begins to read the prompt; one that refuses reads none.
             let body = answer.into_body().map_frame(|piece| {
-                begun();
+                if status.is_success() {
+                    begun();
+                }
                 piece
             });
+            let status = status.as_u16();
             Ok(Reply { status, body: buffer(body, limit).await? })
         };
         tokio::time::timeout(limit, exchange).await.unwrap_or(Err(EngineError::Timeout(limit)))

@@ -169,7 +169,7 @@ impl Worker {
             turn.begins();
         }
         let begun = || {
-            // An answer begins once.
+            // The first piece counts.
             let took = sent.elapsed();
             let _ = began.set(took);
             if turn.as_ref().is_some_and(Turn::over) {

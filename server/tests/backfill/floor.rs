@@ -64,6 +64,23 @@ async fn llama_cpp_reads_one_prompt_at_a_time_and_short_ones_if_it_is_slow() {
     .await;
 }
 
+/// A refusal comes at once, which says nothing about how fast the engine reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_do_not_make_prompts_long() {
+    let engine = Engine::start(64).await;
+    engine.set(|it| {
+        it.status = 500;
+        it.a_word = Duration::from_millis(3);
+    });
+    let rig = Rig::mining(engine, "llama.cpp", |config| config.workload.backfill.floor = 1).await;
+    rig.wait_for("refusals", |rig| rig.engine.asked() >= 2).await;
+    rig.engine.set(|it| it.status = 200);
+    rig.wait_for("answers", |rig| rig.engine.completed() >= 8).await;
+    let words = |one: &Recorded| one.json()["prompt"].as_str().unwrap().split(' ').count();
+    let longest = rig.engine.recorded("/v1/completions").iter().map(words).max().unwrap();
+    assert!(longest < 120, "{longest} words");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn background_responses_are_polled_and_replaced() {
     let rig = Rig::mining(Engine::start(64).await, "vllm", |_| {}).await;
